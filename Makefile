@@ -1,0 +1,73 @@
+# RSFM. `make help` lists the targets; each installs what it lacks.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV := $(or $(shell command -v uv),$(CURDIR)/.tools/bin/uv)
+PYTHON := backend/.venv/bin/python
+RSFM := backend/.venv/bin/rsfm
+QGIS_PYTHON := build/venv-qgis/bin/python
+PACKAGES := qgis python3-qgis xvfb xauth python3-venv
+SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help setup system demo test check format schema package bench bench-quick clean
+
+help: ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: system backend/.venv/ready build/venv-qgis/ready ## Install everything the other targets need.
+
+system: build/system.ready
+
+build/system.ready:
+	@mkdir -p build
+	@scripts/system_packages.sh $(PACKAGES)
+	@touch $@
+
+$(CURDIR)/.tools/bin/uv: | build/system.ready
+	/usr/bin/python3 -m venv .tools && .tools/bin/pip install --quiet uv
+
+backend/.venv/ready: backend/uv.lock backend/pyproject.toml | build/system.ready
+	@command -v $(UV) >/dev/null || $(MAKE) --no-print-directory $(CURDIR)/.tools/bin/uv
+	cd backend && $(UV) sync --quiet --frozen
+	@touch $@
+
+build/venv-qgis/ready: | build/system.ready
+	/usr/bin/python3 -m venv --system-site-packages build/venv-qgis
+	build/venv-qgis/bin/pip install --quiet 'pytest>=8.3,<9' 'pytest-qgis>=2.1,<3' 'pytest-qt>=4.4,<5'
+	@touch $@
+
+demo: setup ## Pretrain, fine-tune and map a made scene (or RASTER= LABELS= BEFORE= AFTER=) into build/demo.
+	$(PYTHON) scripts/demo.py --out build/demo \
+	  $(if $(RASTER),--raster '$(RASTER)') $(if $(LABELS),--labels '$(LABELS)') $(if $(FIELD),--field '$(FIELD)') \
+	  $(if $(BEFORE),--before '$(BEFORE)') $(if $(AFTER),--after '$(AFTER)') $(if $(MINUTES),--minutes $(MINUTES))
+
+test: setup check ## Run all tests: the backend without QGIS, the plugin in QGIS, the whole path in a QGIS window.
+	OMP_NUM_THREADS=2 $(PYTHON) -m pytest tests/backend
+	QT_QPA_PLATFORM=offscreen $(QGIS_PYTHON) -m pytest tests/plugin
+	$(MAKE) --no-print-directory package
+	$(QGIS_PYTHON) -m pytest tests/e2e
+
+check: backend/.venv/ready ## Check format, lint, types, ceilings and the schema.
+	$(PYTHON) -m ruff format --check $(SOURCES)
+	$(PYTHON) -m ruff check $(SOURCES)
+	$(PYTHON) -m mypy backend/rsfm
+	$(PYTHON) -m mypy --python-version 3.11 rsfm_qgis
+
+format: backend/.venv/ready ## Format the code and mend what lint can mend.
+	$(PYTHON) -m ruff check --fix --quiet $(SOURCES) || true
+	$(PYTHON) -m ruff format $(SOURCES)
+
+schema: backend/.venv/ready ## Write the jobs and their parameters into the plugin.
+	$(RSFM) describe > build/schema.json && mv build/schema.json rsfm_qgis/schema.json
+
+package: backend/.venv/ready ## Make the plugin's zip in dist/.
+	$(PYTHON) scripts/package.py
+
+bench: setup ## Run every benchmark.
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+
+bench-quick: setup ## Run every benchmark in small, in under five minutes.
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file --quick || exit 1; done
+
+clean: ## Remove what was built, except the environments.
+	rm -rf dist build/demo build/e2e .pytest_cache .mypy_cache .ruff_cache

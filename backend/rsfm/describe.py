@@ -1,0 +1,33 @@
+"""What the plugin must know of the backend, as JSON: every job with its parameters, and nothing that a machine decides.
+
+`make schema` writes it into the plugin, so that forms and toolbox exist before the backend is installed.
+"""
+
+import inspect
+from typing import Any
+
+from rsfm import PROTOCOL, __version__, jobs, registry
+from rsfm.job import Job
+
+
+def describe() -> dict[str, Any]:
+    """Describe all jobs; the order of a schema's properties is the order of the form."""
+    found = registry.members(jobs, Job)  # type: ignore[type-abstract]
+    return {
+        "protocol": PROTOCOL,
+        "version": __version__,
+        "jobs": {name: describe_job(job) for name, job in found.items()},
+    }
+
+
+def describe_job(job: type[Job]) -> dict[str, Any]:
+    """Describe one job: its words, its parameters as JSON Schema, its presets."""
+    help = inspect.cleandoc(job.Config.__doc__ or "")
+    return {
+        "title": job.title,
+        "page": job.page,
+        "summary": help.splitlines()[0] if help else "",
+        "help": help,
+        "presets": [preset._asdict() for preset in job.presets()],
+        "schema": job.Config.model_json_schema(),
+    }

@@ -1,0 +1,93 @@
+"""Which devices this machine offers, found without importing torch, because the server must start at once."""
+
+import os
+import platform
+import shutil
+import subprocess
+from typing import Any
+
+import psutil
+
+from rsfm.errors import UserError
+from rsfm.runs import Run
+
+
+def list_devices() -> list[dict[str, Any]]:
+    """List the devices, best first: name for torch, title for people, memory in bytes, and why the CPU is used if it is."""
+    gpus = _nvidia() or _apple()
+    return [*gpus, _cpu(has_gpu=bool(gpus))]
+
+
+def _cpu(has_gpu: bool) -> dict[str, Any]:
+    memory = psutil.virtual_memory()
+    why = "" if has_gpu else "Running on the CPU because no NVIDIA or Apple GPU was found."
+    title = f"CPU, {os.cpu_count()} cores"
+    return {"name": "cpu", "title": title, "memory": memory.total, "free": memory.available, "why": why}
+
+
+def _nvidia() -> list[dict[str, Any]]:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, "--query-gpu=index,name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return []
+    devices = []
+    for line in lines:
+        index, name, total, free, driver = (part.strip() for part in line.split(","))
+        devices.append(
+            {
+                "name": f"cuda:{index}",
+                "title": name,
+                "memory": int(float(total) * 2**20),
+                "free": int(float(free) * 2**20),
+                "driver": driver,
+            }
+        )
+    return sorted(devices, key=lambda device: -int(device["free"]))
+
+
+def _apple() -> list[dict[str, Any]]:
+    if platform.system() != "Darwin" or platform.machine() != "arm64":
+        return []
+    memory = psutil.virtual_memory()
+    return [{"name": "mps", "title": "Apple GPU", "memory": memory.total, "free": memory.available}]
+
+
+def choose_device(wanted: str, run: Run | None = None) -> str:
+    """Resolve "auto" or a device's name to one that works, proven by a small matrix product on it.
+
+    Raises:
+        UserError: the wanted device is absent or does not compute.
+    """
+    import torch
+
+    candidates = [device["name"] for device in list_devices()] if wanted == "auto" else [wanted]
+    for name in candidates:
+        try:
+            ones = torch.ones(8, 8, device=name)
+            if float((ones @ ones).sum()) == 512:
+                if run is not None:
+                    run.device(name)
+                return name
+        except (RuntimeError, AssertionError) as error:
+            text = str(error).splitlines()[0]
+            if wanted != "auto":
+                known = ", ".join(device["name"] for device in list_devices())
+                raise UserError(
+                    f"The device '{wanted}' does not compute: {text}. Choose one of: {known}.", "device"
+                ) from error
+            if run is not None:
+                run.warning(f"{name} is there but does not compute: {text}. Trying the next device.")
+    raise UserError("No device computes, not even the CPU. Reinstall the backend.", "device")
+
+
+def precision(device: str) -> str:
+    """Choose the arithmetic of training: bf16 where the GPU has it, else fp16 on GPUs and fp32 on the CPU."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

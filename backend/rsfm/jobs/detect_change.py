@@ -1,0 +1,42 @@
+"""Show where two rasters differ, without labels."""
+
+from typing import Any
+
+from pydantic import Field
+
+from rsfm.job import Job
+from rsfm.params import Area, Config, Device, OptionalModelPath, Percent, RasterPath, SquareMetres
+from rsfm.runs import Run
+
+
+class DetectChangeConfig(Config):
+    """Shows where two rasters differ, not what changed or whether it matters.
+
+    Crops, season, haze, clouds and shadow count as differences. Whether the two differ at all beyond one pixel of
+    misalignment is tested first, and said.
+    """
+
+    before: RasterPath = Field(description="Raster of the earlier date; its grid is kept.")
+    after: RasterPath = Field(description="Raster of the later date; it is resampled onto the earlier one.")
+    area: Area = Field(None, description="Compare this part only; empty compares the whole overlap.")
+    show: Percent = Field(5, ge=0.1, le=50, description="Share of the area outlined when no threshold can be trusted.")
+    automatic: bool = Field(
+        True, description="Set the threshold from the data (1.25 x Otsu) when the two really differ."
+    )
+    minimum_area: SquareMetres = Field(
+        0, ge=0, le=1e9, description="Changes smaller than this are left out; 0 takes 40 pixels."
+    )
+    model: OptionalModelPath = Field(None, description="Pretrained encoder whose difference becomes a second layer.")
+    device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
+
+
+class DetectChange(Job):
+    name = "detect_change"
+    title = "Detect Change"
+    page = "change"
+    Config = DetectChangeConfig
+
+    def run(self, config: DetectChangeConfig, run: Run) -> dict[str, Any]:
+        from rsfm.change import detect_change
+
+        return detect_change(config, run)

@@ -1,0 +1,52 @@
+"""Pretrain an encoder on the user's own rasters, without labels."""
+
+from typing import Any
+
+from pydantic import Field
+
+from rsfm import encoders, methods, registry
+from rsfm.encoder import Encoder
+from rsfm.job import Job, Preset
+from rsfm.method import Method
+from rsfm.params import Area, Config, Device, Pixels, RasterPaths, Seed
+from rsfm.runs import Run
+from rsfm.training.config import TrainingConfig
+
+
+class PretrainConfig(Config):
+    """Teaches an encoder the texture and pattern of your own rasters, without labels.
+
+    Helps where classes look alike in colour and differ in pattern. Where a band ratio solves the task, pixels alone do as
+    well; fine-tuning measures that on your own polygons and says so.
+    """
+
+    rasters: RasterPaths = Field(description="Rasters to learn from, with the same bands.")
+    method: registry.choice_of(methods, Method) = Field(  # type: ignore[valid-type]
+        {"name": "moco_v2"}, description="How to learn without labels."
+    )
+    encoder: registry.choice_of(encoders, Encoder) = Field(  # type: ignore[valid-type]
+        {"name": "conv_small"}, description="The network that is pretrained and kept."
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="Budget and optimizer.")
+    window: Pixels = Field(40, ge=8, le=2048, description="Side of a window read from the raster.")
+    area: Area = Field(None, description="Learn from this part only; empty takes the whole raster.")
+    device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
+    seed: Seed = Field(0, description="The same seed gives the same windows and weights.")
+
+
+class Pretrain(Job):
+    name = "pretrain"
+    title = "Pretrain an Encoder"
+    page = "pretrain"
+    Config = PretrainConfig
+
+    @classmethod
+    def presets(cls) -> list[Preset]:
+        found = registry.members(methods, Method)  # type: ignore[type-abstract]
+        presets = [preset for method in found.values() for preset in method.presets]
+        return sorted(presets, key=lambda preset: preset.name != "quick")
+
+    def run(self, config: PretrainConfig, run: Run) -> dict[str, Any]:
+        from rsfm.training.pretraining import pretrain
+
+        return pretrain(config, run)

@@ -1,0 +1,38 @@
+"""Run a fine-tuned model over a raster, in tiles."""
+
+from typing import Any
+
+from pydantic import Field
+
+from rsfm.inference_config import TilingConfig
+from rsfm.job import Job
+from rsfm.params import Area, Config, Device, ModelPath, RasterPath, SquareMetres
+from rsfm.runs import Run
+
+
+class SegmentConfig(Config):
+    """Maps the classes of a fine-tuned model over a raster of any size.
+
+    Nodata stays nodata, there are no seams, and the map of an area is the crop of the map of the whole.
+    """
+
+    raster: RasterPath = Field(description="Raster to map.")
+    model: ModelPath = Field(description="Model made by fine-tuning.", json_schema_extra={"needs": "head"})
+    area: Area = Field(None, description="Map this part only; empty maps the whole raster.")
+    confidence: bool = Field(True, description="Make a layer of the confidence, from 0 to 1.")
+    polygons: bool = Field(False, description="Make polygons with class and area.")
+    minimum_area: SquareMetres = Field(0, ge=0, le=1e9, description="Polygons smaller than this join their neighbours.")
+    tiling: TilingConfig = Field(TilingConfig(), description="How the raster is cut.")
+    device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
+
+
+class Segment(Job):
+    name = "segment"
+    title = "Segment a Raster"
+    page = "map"
+    Config = SegmentConfig
+
+    def run(self, config: SegmentConfig, run: Run) -> dict[str, Any]:
+        from rsfm.mapping import segment
+
+        return segment(config, run)

@@ -1,0 +1,70 @@
+"""A method teaches an encoder without labels. A member of `methods/` is one file that reads like the paper's algorithm.
+
+It knows nothing of files, optimizers, devices, schedules of the learning rate or progress bars.
+Shape letters: B batch, C bands, H rows, W columns.
+"""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from rsfm.encoder import Encoder
+from rsfm.job import Preset
+from rsfm.params import Config
+
+
+class MethodConfig(Config):
+    """Base of the methods' configs; each has a field `name: Literal[...]`."""
+
+
+class Sample(NamedTuple):
+    """A batch of windows on the device.
+
+    Attributes:
+        pixels_BCHW: float, normalised by the collection's statistics, 0 where invalid.
+        valid_BHW: bool, False for nodata and outside the raster.
+        gsd_B: metres per pixel of each window.
+    """
+
+    pixels_BCHW: Tensor
+    valid_BHW: Tensor
+    gsd_B: Tensor
+
+
+class Loss(NamedTuple):
+    """What is minimised, and its parts as plain numbers for the chart."""
+
+    total: Tensor
+    parts: dict[str, float]
+
+
+class Method(nn.Module):
+    """A way to pretrain.
+
+    Everything a resumed run needs is in `state_dict()`: parameters and buffers, queues and averages included.
+
+    Attributes:
+        name: the module's name.
+        title: what the form calls it.
+        Config: its parameters; the first line of its docstring says when to use it.
+        presets: values of the whole pretrain config that make a recipe, the default first.
+        encoder: what is kept.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    Config: ClassVar[type[MethodConfig]]
+    presets: ClassVar[tuple[Preset, ...]] = ()
+    encoder: Encoder
+
+    @abstractmethod
+    def __init__(self, config: Any, encoder: Encoder) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def loss(self, sample: Sample, progress: float) -> Loss:
+        """Draw views of the windows and compute the loss; `progress` goes from 0 to 1 over the whole training."""
+
+    def after_step(self, progress: float) -> None:  # noqa: B027  nothing to do is a valid answer
+        """Do what follows an optimizer step, such as a teacher's moving average."""

@@ -1,0 +1,85 @@
+"""What runs over a tile: raw pixels in, features, embeddings or logits out, normalisation included.
+
+Shape letters: B batch, C bands, H rows, W columns, D features, K outputs, h and w rows and columns of the result.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rsfm.blocks.normalisation import Normalisation
+from rsfm.encoder import Encoder
+from rsfm.head import Head
+from rsfm.model_file import Model
+from rsfm.raster.statistics import Statistics
+from rsfm.source import Source
+from rsfm.sources.encoded import Encoded
+from rsfm.sources.pixels import Pixels
+from rsfm.sources.texture import Texture
+
+
+class FeatureNetwork(nn.Module):
+    """Features per pixel of a source."""
+
+    def __init__(self, source: Source, statistics: Statistics) -> None:
+        super().__init__()
+        self.normalisation, self.source = Normalisation.from_statistics(statistics), source
+        self.outputs, self.stride, self.margin, self.multiple = source.width, 1, source.margin, source.multiple
+
+    def forward(self, pixels_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
+        return self.source.features(self.normalisation(pixels_BCHW, valid_BHW))
+
+
+class HeadNetwork(nn.Module):
+    """Logits per pixel of a head on a source."""
+
+    def __init__(self, source: Source, head: Head, statistics: Statistics) -> None:
+        super().__init__()
+        self.features, self.head = FeatureNetwork(source, statistics), head
+        self.outputs, self.stride, self.margin, self.multiple = head.classes, 1, source.margin, source.multiple
+
+    def forward(self, pixels_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
+        logits_BKHW: Tensor = self.head(self.features(pixels_BCHW, valid_BHW))
+        return logits_BKHW
+
+
+class EncoderNetwork(nn.Module):
+    """The last feature map of an encoder, one cell for `stride` pixels, projected if a projection is given.
+
+    Args:
+        mean_D, components_KD: project features to K components; features themselves without them.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        statistics: Statistics,
+        mean_D: Tensor | None = None,
+        components_KD: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalisation, self.encoder = Normalisation.from_statistics(statistics), encoder
+        self.mean_D, self.components_KD = mean_D, components_KD
+        self.outputs = encoder.width if components_KD is None else len(components_KD)
+        self.stride, self.margin, self.multiple = encoder.stride, encoder.margin, encoder.stride
+
+    def forward(self, pixels_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
+        features_BDhw = self.encoder.feature_maps(self.normalisation(pixels_BCHW, valid_BHW))[-1].features_BDhw
+        if self.mean_D is None or self.components_KD is None:
+            return features_BDhw
+        centred = features_BDhw - self.mean_D.to(features_BDhw)[:, None, None]
+        return torch.einsum("kd,bdhw->bkhw", self.components_KD.to(features_BDhw), centred)
+
+
+def make_source(name: str, model: Model) -> Source:
+    """Build the feature source a model's head reads."""
+    if name == "pixels":
+        return Pixels(model.card.bands)
+    if name == "texture":
+        return Texture(model.card.bands)
+    return Encoded(model.encoder())
+
+
+def head_network(model: Model) -> HeadNetwork:
+    """Build the network of a fine-tuned model."""
+    source = make_source(model.card.source, model)
+    return HeadNetwork(source, model.head(source.width), model.card.statistics).eval()

@@ -1,0 +1,235 @@
+"""A run is a folder, and the folder is the truth about it: the server follows it, QGIS reconnects through it.
+
+    config.json    as validated            run.json     state, pid, device, versions, times (replaced, never edited)
+    events.jsonl   one event a line        log.txt      everything that was printed
+    control        "stop" or "cancel"      outputs/     what the user gets     checkpoints/  what a restart needs
+
+No torch here: the server reads runs, and must start at once.
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from rsfm import PROTOCOL, __version__
+from rsfm.errors import Cancelled, Stopped, UserError
+
+State = Literal["starting", "running", "stopped", "cancelled", "failed", "done", "lost"]
+ENDED: frozenset[str] = frozenset({"stopped", "cancelled", "failed", "done", "lost"})
+PROGRESS_EVERY_SECONDS = 0.2
+
+
+def create(runs: Path, job: str, title: str, config: dict[str, Any]) -> Path:
+    """Make the folder of a new run, named after the moment, the job and its subject, and return it.
+
+    Raises:
+        UserError: the folder of runs cannot be written.
+    """
+    started = datetime.now()
+    base = f"{started:%Y%m%d-%H%M%S}-{job}"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        folder = _new_folder(runs, base)
+        (folder / "outputs").mkdir()
+        (folder / "checkpoints").mkdir()
+        write_json(folder / "config.json", config)
+        write_json(
+            folder / "run.json",
+            {
+                "protocol": PROTOCOL,
+                "version": __version__,
+                "python": platform.python_version(),
+                "job": job,
+                "title": title,
+                "state": "starting",
+                "created": now(),
+            },
+        )
+        (folder / "events.jsonl").touch()
+    except OSError as error:
+        raise UserError(
+            f"The folder of runs '{runs}' cannot be written ({error.strerror}). "
+            "Choose another one under Settings > Options > RSFM."
+        ) from error
+    return folder
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read what is known of a run; `state` is "lost" when its process is gone without having ended it.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    try:
+        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{folder}' holds no run: its run.json cannot be read.") from error
+    run["folder"] = str(folder)
+    if run["state"] not in ENDED and not _alive(run):
+        run["state"] = "lost"
+    return run
+
+
+def list_runs(runs: Path) -> list[dict[str, Any]]:
+    """Read all runs of a folder, newest first."""
+    found = []
+    for file in runs.glob("*/run.json"):
+        try:
+            found.append(read(file.parent))
+        except UserError:  # a folder that is being made or removed
+            continue
+    return sorted(found, key=lambda run: (run.get("created", ""), run["folder"]), reverse=True)
+
+
+def update(folder: Path, **changes: Any) -> None:
+    """Change entries of run.json, by replacing the file."""
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    write_json(folder / "run.json", {**run, **changes})
+
+
+def request_end(folder: Path, how: Literal["stop", "cancel"]) -> None:
+    """Ask a run's process to end; it looks at every step."""
+    write_text(folder / "control", how)
+
+
+def discard(folder: Path) -> None:
+    """Remove what a cancelled run made; its record stays."""
+    for name in ("outputs", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove files that were being written when the run ended; a finished file has its final name."""
+    for file in (folder / "outputs").glob("*.partial*"):
+        file.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file by renaming a finished one over it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def now() -> str:
+    """The time in UTC, as ISO 8601 to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def safe_name(text: str) -> str:
+    """Make a file name of any text."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._") or "run"
+
+
+class Run:
+    """A run as its job sees it: where to write, and how to report.
+
+    Every report is a line of events.jsonl; `listener`, if given, gets the event as well.
+    """
+
+    def __init__(self, folder: Path, listener: Any = None) -> None:
+        self.folder = folder
+        self.outputs = folder / "outputs"
+        self.checkpoints = folder / "checkpoints"
+        self._listener = listener
+        self._events = open(folder / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._started = time.monotonic()
+        self._last_progress = -1.0
+
+    def emit(self, type: str, **event: Any) -> None:
+        """Append an event: progress, metric, preview, output, warning, error or done."""
+        event = {"time": now(), "type": type, **event}
+        self._events.write(json.dumps(event, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+        if self._listener:
+            self._listener(event)
+
+    def progress(self, fraction: float, message: str = "", eta_seconds: float | None = None) -> None:
+        """Report how far the run is, from 0 to 1; at most five times a second."""
+        elapsed = time.monotonic() - self._started
+        if fraction < 1 and elapsed - self._last_progress < PROGRESS_EVERY_SECONDS:
+            return
+        self._last_progress = elapsed
+        if eta_seconds is None and fraction > 0.01:
+            eta_seconds = elapsed * (1 - fraction) / fraction
+        eta = None if eta_seconds is None else round(eta_seconds, 1)
+        self.emit("progress", fraction=round(min(max(fraction, 0.0), 1.0), 4), message=message, eta_seconds=eta)
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Report a number that changes as the run goes on."""
+        self.emit("metric", name=name, step=step, value=float(value))
+
+    def output(self, kind: str, path: Path, title: str, **style: Any) -> None:
+        """Report a finished file.
+
+        Args:
+            kind: a member of `outputs/` here and of `layers/` in the plugin, which says how it looks.
+            style: what the look needs beyond the file itself, such as classes with names and colours.
+        """
+        self.emit("output", kind=kind, path=str(path), title=title, style=style)
+
+    def device(self, name: str) -> None:
+        """Record the device that does the work."""
+        update(self.folder, device=name)
+        self.emit("device", name=name)
+
+    def note(self, text: str) -> None:
+        """Tell the user a finding, in a sentence."""
+        self.emit("note", text=text)
+
+    def warning(self, text: str) -> None:
+        """Tell the user something that does not end the run."""
+        self.emit("warning", text=text)
+
+    def check(self) -> None:
+        """Let the user end the run here.
+
+        Raises:
+            Stopped, Cancelled: as the user chose.
+        """
+        try:
+            how = (self.folder / "control").read_text(encoding="utf-8")
+        except OSError:
+            return
+        raise Cancelled if how.strip() == "cancel" else Stopped
+
+
+def claim(folder: Path) -> None:
+    """Enter this process as the one that does the run."""
+    (folder / "control").unlink(missing_ok=True)
+    process = psutil.Process()
+    update(folder, state="running", pid=process.pid, process_started=process.create_time(), started=now())
+
+
+def _alive(run: dict[str, Any]) -> bool:
+    """Tell whether the run's process still exists; the start time guards against a pid used again."""
+    if "pid" not in run:  # its process has not come up yet
+        age = datetime.now(UTC) - datetime.fromisoformat(run["created"])
+        return age.total_seconds() < 60
+    try:
+        return abs(psutil.Process(run["pid"]).create_time() - run["process_started"]) < 1
+    except psutil.Error:
+        return False
+
+
+def _new_folder(runs: Path, base: str) -> Path:
+    for number in range(1, 1000):
+        folder = runs / (base if number == 1 else f"{base}-{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise UserError(f"'{runs}' holds too many runs of this second. Wait a second and press Run again.")

@@ -1,0 +1,107 @@
+"""The feature sources that a fine-tuning compares, and their features at the labelled pixels.
+
+Shape letters: N labelled pixels, D features, C bands, B batch, H rows, W columns.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rsfm.blocks.normalisation import Normalisation
+from rsfm.encoder import Encoder
+from rsfm.inference import run_tiles
+from rsfm.inference_config import TilingConfig
+from rsfm.model_file import Model, build_encoder
+from rsfm.networks import FeatureNetwork
+from rsfm.raster.grid import Window
+from rsfm.raster.labels import Labels
+from rsfm.raster.reader import Raster
+from rsfm.raster.sampler import WindowSampler
+from rsfm.raster.statistics import Statistics
+from rsfm.runs import Run
+from rsfm.source import Source
+from rsfm.sources.encoded import Encoded
+from rsfm.sources.pixels import Pixels
+from rsfm.sources.texture import Texture
+
+REGION = 256
+"""Labelled pixels are read in square regions of this many pixels, so that sparse labels cost little."""
+BATCH = 4
+DEFAULT_ENCODER = {"name": "conv_small"}
+
+
+def make_candidates(raster: Raster, statistics: Statistics, pretrained: Model | None, seed: int) -> dict[str, Source]:
+    """Make the sources to compare: pixels, texture, untrained encoder, and the pretrained one if there is one."""
+    config = DEFAULT_ENCODER if pretrained is None else pretrained.card.encoder
+    assert config is not None  # noqa: S101  a model without encoder was refused before
+    torch.manual_seed(seed)
+    untrained = build_encoder(config, raster.bands)
+    calibrate(untrained, raster, statistics, seed)
+    found: dict[str, Source] = {
+        "pixels": Pixels(raster.bands),
+        "texture": Texture(raster.bands),
+        "untrained": Encoded(untrained),
+    }
+    if pretrained is not None:
+        found["pretrained"] = Encoded(pretrained.encoder())
+    return found
+
+
+def calibrate(encoder: Encoder, raster: Raster, statistics: Statistics, seed: int) -> None:
+    """Give the batch norms of an untrained encoder the statistics of this raster, so that it is a fair baseline."""
+    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if norms:
+        side = min(64, raster.grid.height, raster.grid.width)
+        side -= side % encoder.stride
+        sampler = WindowSampler([raster.path], side, None, seed)
+        normalisation = Normalisation.from_statistics(statistics)
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches
+        encoder.train()
+        with torch.inference_mode():
+            for index in range(8):
+                pixels, valid, _ = sampler.batch(index, 32)
+                encoder.feature_maps(normalisation(torch.from_numpy(pixels), torch.from_numpy(valid)))
+    encoder.eval()
+
+
+def features_at_labels(
+    source: Source, statistics: Statistics, raster: Raster, labels: Labels, device: str, run: Run
+) -> NDArray[np.float32]:
+    """Compute the features of a source at the labelled pixels, as the map will see them: features_ND."""
+    network = FeatureNetwork(source, statistics).to(device).eval()
+    features_ND = np.zeros((len(labels.class_N), source.width), np.float32)
+    region_N = (labels.rows_N // REGION) * 2**20 + labels.columns_N // REGION
+    for region in np.unique(region_N):
+        run.check()
+        inside = np.flatnonzero(region_N == region)
+        _read_region(network, raster, labels, inside, features_ND, device, run)
+    return features_ND
+
+
+def _read_region(
+    network: FeatureNetwork,
+    raster: Raster,
+    labels: Labels,
+    inside: NDArray[Any],
+    features_ND: NDArray[np.float32],
+    device: str,
+    run: Run,
+) -> None:
+    rows, columns = labels.rows_N[inside], labels.columns_N[inside]
+    top, left = int(rows.min()), int(columns.min())
+    window = Window(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+    done = 0
+
+    def keep(rows_KHW: NDArray[np.float32], _: NDArray[np.bool_]) -> None:
+        nonlocal done
+        here = (rows - top >= done) & (rows - top < done + rows_KHW.shape[1])
+        features_ND[inside[here]] = rows_KHW[:, rows[here] - top - done, columns[here] - left].T
+        done += rows_KHW.shape[1]
+
+    tiling = TilingConfig(tile_size=128, tile_overlap=32)
+    run_tiles(network, raster, window, tiling, device, BATCH, keep, run.check, lambda _: None)

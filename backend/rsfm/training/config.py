@@ -1,0 +1,23 @@
+"""How long and how fast an encoder is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rsfm.params import Config, Hint, Minutes
+
+
+class TrainingConfig(Config):
+    """The budget, and the optimizer's settings; every schedule ends with the budget."""
+
+    minutes: Minutes = Field(3, ge=0, le=10080, description="Time to learn; 0 counts epochs instead.")
+    epochs: int = Field(0, ge=0, le=10000, description="Passes over the windows; used when the time is 0.")
+    batch_size: int = Field(128, ge=2, le=4096, description="Windows in a step.")
+    learning_rate: float = Field(1e-3, ge=0, le=100, description="Peak learning rate at this batch size.")
+    weight_decay: float = Field(0.05, ge=0, le=1, description="Pull of the weights towards zero.")
+    optimizer: Annotated[Literal["adamw", "sgd"], Hint(advanced=True)] = Field("adamw", description="Optimizer.")
+    beta2: float = Field(0.95, ge=0, le=0.9999, description="AdamW's second moment; the first is 0.9.")
+    decay_all: bool = Field(True, description="Decay biases and norms as well, as MoCo v2 does and MAE does not.")
+    schedule: Literal["step", "epoch"] = Field("step", description="The cosine falls with every step or every epoch.")
+    warmup: float = Field(0.05, ge=0, le=0.5, description="Share of the budget in which the learning rate rises.")
+    clip_norm: float = Field(1.0, ge=0, le=100, description="Limit of the gradient's norm; 0 sets none.")

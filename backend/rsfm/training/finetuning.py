@@ -1,0 +1,226 @@
+"""Fine-tuning: the same head on every feature source, judged alike, the best one kept and named."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rsfm import model_file
+from rsfm.devices import choose_device
+from rsfm.errors import UserError
+from rsfm.jobs.finetune import FinetuneConfig
+from rsfm.model_file import Card, ClassName, Model
+from rsfm.raster.blocks import Split, polygon_folds, split_blocks, write_split
+from rsfm.raster.grid import Grid, footprint
+from rsfm.raster.labels import Labels, read_labels
+from rsfm.raster.reader import Raster, open_raster
+from rsfm.raster.statistics import Statistics, band_statistics
+from rsfm.runs import Run
+from rsfm.source import Source
+from rsfm.sources.encoded import Encoded
+from rsfm.training.candidates import features_at_labels, make_candidates
+from rsfm.training.linear_fit import LinearFit, Validated, cross_validate, fit, thin
+from rsfm.training.scores import accuracy, class_scores, confusion, mean_iou
+
+MOST_PIXELS_PER_CLASS = 2000
+FOLDS = 3
+DEFAULT_PENALTY = 0.1
+TITLES = {
+    "pixels": "pixels",
+    "texture": "pixels and texture",
+    "untrained": "untrained encoder",
+    "pretrained": "pretrained encoder",
+}
+
+
+class Result(NamedTuple):
+    """What one feature source is worth: by cross-validation over polygons, and on the held-out blocks."""
+
+    validated: Validated | None
+    counts_KK: NDArray[np.int64] | None
+    fitted: LinearFit
+
+
+def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
+    """Compare feature sources on the user's polygons, keep the best and write it as a model."""
+    device = choose_device(config.device, run)
+    with open_raster(config.raster) as raster:
+        labels = _thinned(read_labels(config.labels, config.class_field, raster), config.seed)
+        for note in labels.notes:
+            run.warning(note)
+        pretrained = _pretrained(config, raster)
+        statistics = pretrained.card.statistics if pretrained else _statistics(raster, config.seed)
+        folds = polygon_folds(labels, FOLDS, config.seed)
+        split = split_blocks(labels, raster.grid, config.block, config.seed)
+        candidates = make_candidates(raster, statistics, pretrained, config.seed)
+        results = {}
+        for number, (name, source) in enumerate(candidates.items()):
+            run.progress(number / len(candidates), f"Features: {TITLES[name]}")
+            features_ND = features_at_labels(source, statistics, raster, labels, device, run)
+            results[name] = _judge(features_ND, labels, folds.fold_N, split, config, run)
+        chosen, sentence = choose(results, config.features)
+        sentence = " ".join([sentence, *folds.sentences])
+        run.warning(sentence) if folds.fold_N is None else run.note(sentence)
+        card = _card(config, raster, statistics, labels, pretrained, candidates[chosen], chosen)
+        _save(card, candidates[chosen], results[chosen].fitted, run)
+        _write_split(split, raster.grid, run)
+    return _summary(results, labels, split, chosen, sentence)
+
+
+def choose(results: dict[str, Result], wanted: str) -> tuple[str, str]:
+    """Choose the feature source and say why, in figures measured on the user's own polygons.
+
+    Raises:
+        UserError: the wanted one is not there.
+    """
+    if wanted != "best":
+        if wanted not in results:
+            raise UserError("There is no pretrained encoder to use. Choose one under 'Model'.", "features")
+        return wanted, f"You chose the {TITLES[wanted]}."
+    scores = {name: result.validated.mean_iou for name, result in results.items() if result.validated is not None}
+    if not scores:
+        name = "pretrained" if "pretrained" in results else "texture"
+        return name, f"The {TITLES[name]} is used, without a comparison."
+    best = max(scores, key=lambda name: scores[name])
+    figures = ", ".join(f"{TITLES[name]} {score:.2f}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
+    sentence = f"The {TITLES[best]} is used. Mean IoU on held-out polygons: {figures}."
+    if "pretrained" in scores and best != "pretrained":
+        sentence += " Pretraining is not needed for these classes."
+    return best, sentence
+
+
+def _judge(
+    features_ND: NDArray[Any],
+    labels: Labels,
+    fold_N: NDArray[Any] | None,
+    split: Split,
+    config: FinetuneConfig,
+    run: Run,
+) -> Result:
+    classes, class_N, balanced = len(labels.names), labels.class_N, config.head.balanced  # type: ignore[attr-defined]
+    validated = None
+    if fold_N is not None:
+        validated = cross_validate(features_ND, class_N, fold_N, classes, balanced)
+    penalty = validated.penalty if validated else DEFAULT_PENALTY
+    run.check()
+    counts_KK = None
+    if split.test_N.any() and len(np.unique(class_N[split.train_N])) > 1:
+        held_out = fit(features_ND[split.train_N], class_N[split.train_N], classes, penalty, balanced)
+        counts_KK = confusion(class_N[split.test_N], held_out.predict(features_ND[split.test_N]), classes)
+    return Result(validated, counts_KK, fit(features_ND, class_N, classes, penalty, balanced))
+
+
+def _thinned(labels: Labels, seed: int) -> Labels:
+    kept = thin(labels.class_N, labels.polygon_N, MOST_PIXELS_PER_CLASS, seed)
+    return labels._replace(
+        rows_N=labels.rows_N[kept],
+        columns_N=labels.columns_N[kept],
+        class_N=labels.class_N[kept],
+        polygon_N=labels.polygon_N[kept],
+    )
+
+
+def _statistics(raster: Raster, seed: int) -> Statistics:
+    return band_statistics([raster], [raster.grid.window], seed)
+
+
+def _pretrained(config: FinetuneConfig, raster: Raster) -> Model | None:
+    if config.model is None:
+        return None
+    model = model_file.load(config.model)
+    check_bands(model, raster)
+    model.encoder()
+    return model
+
+
+def check_bands(model: Model, raster: Raster) -> None:
+    """Refuse a raster whose bands are not the model's.
+
+    Raises:
+        UserError: it has another number of bands.
+    """
+    if raster.bands != model.card.bands:
+        raise UserError(
+            f"'{raster.name}' has {raster.bands} bands but the model was trained on {model.card.bands}. "
+            f"Choose a raster with {model.card.bands} bands, or pretrain on this one first.",
+            "raster",
+        )
+
+
+def _card(
+    config: FinetuneConfig,
+    raster: Raster,
+    statistics: Statistics,
+    labels: Labels,
+    pretrained: Model | None,
+    source: Source,
+    chosen: str,
+) -> Card:
+    classes = [
+        ClassName(value=index + 1, name=name, colour=colour)
+        for index, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
+    ]
+    if isinstance(source, Encoded):
+        encoder = pretrained.card.encoder if pretrained else {"name": source.encoder.name}
+    else:
+        encoder = None
+    return Card(
+        title=f"{', '.join(labels.names)} on {raster.name}",
+        bands=raster.bands,
+        band_names=tuple(raster.band_names),
+        statistics=statistics,
+        gsd=raster.grid.gsd,
+        window=pretrained.card.window if pretrained else 0,
+        encoder=encoder,
+        method=pretrained.card.method if pretrained and chosen == "pretrained" else None,
+        source=chosen,
+        head=config.head.model_dump(),
+        classes=tuple(classes),
+        footprints=(footprint(raster.grid),),
+        trained_on=(raster.name,),
+        provenance={"labels": config.labels, "pretrained": config.model, "seed": config.seed},
+    )
+
+
+def _save(card: Card, source: Source, fitted: LinearFit, run: Run) -> None:
+    head = Model(card, {}).new_head(source.width)
+    with torch.no_grad():
+        head.to_logits.weight.copy_(torch.from_numpy(fitted.weight_KD)[:, :, None, None])
+        head.to_logits.bias.copy_(torch.from_numpy(fitted.bias_K))
+    modules: dict[str, torch.nn.Module] = {"head": head}
+    if isinstance(source, Encoded):
+        modules["encoder"] = source.encoder
+    path = run.outputs / "model.safetensors"
+    model_file.save(path, card, model_file.parts(**modules))
+    run.output("model", path, card.title, needs="head")
+
+
+def _write_split(split: Split, grid: Grid, run: Run) -> None:
+    path = run.outputs / "split.gpkg"
+    write_split(path, split, grid)
+    run.output("split", path, "Blocks held out for the scores")
+
+
+def _summary(
+    results: dict[str, Result], labels: Labels, split: Split, chosen: str, sentence: str
+) -> dict[str, Any]:
+    counts_KK = results[chosen].counts_KK
+    return {
+        "chosen": chosen,
+        "sentence": sentence,
+        "split": " ".join(split.sentences),
+        "mean_iou_polygons": {
+            name: None if result.validated is None else round(result.validated.mean_iou, 4)
+            for name, result in results.items()
+        },
+        "mean_iou_blocks": {
+            name: None if result.counts_KK is None else round(mean_iou(result.counts_KK), 4)
+            for name, result in results.items()
+        },
+        "accuracy_blocks": None if counts_KK is None else round(accuracy(counts_KK), 4),
+        "classes": {}
+        if counts_KK is None
+        else {name: score._asdict() for name, score in zip(labels.names, class_scores(counts_KK), strict=True)},
+        "confusion": None if counts_KK is None else counts_KK.tolist(),
+    }

@@ -1,0 +1,138 @@
+"""The loop that trains any method: one step after another until the budget is spent."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+
+from rsfm.errors import Stopped, UserError
+from rsfm.method import Method, Sample
+from rsfm.runs import Run
+from rsfm.training import checkpoint
+from rsfm.training.checkpoint import Position
+from rsfm.training.config import TrainingConfig
+from rsfm.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+
+CHECKPOINT_EVERY_SECONDS = 300
+METRIC_EVERY_SECONDS = 1
+
+
+class Budget(NamedTuple):
+    """How much training there is: seconds if not 0, else steps; an epoch is one pass over the windows."""
+
+    seconds: float
+    steps: int
+    steps_per_epoch: int
+
+    def progress(self, position: Position) -> float:
+        """Tell how much of the budget is spent, from 0 to 1."""
+        if self.seconds:
+            return min(position.seconds / self.seconds, 1.0)
+        return min(position.step / self.steps, 1.0)
+
+    def epochs(self, position: Position) -> float:
+        """Estimate how many epochs the whole training makes."""
+        if not self.seconds:
+            return self.steps / self.steps_per_epoch
+        progress = self.progress(position)
+        return position.step / max(progress, 1e-6) / self.steps_per_epoch
+
+
+def make_budget(config: TrainingConfig, windows: int) -> Budget:
+    """Make the budget of a training on a number of windows an epoch.
+
+    Raises:
+        UserError: neither time nor epochs are given.
+    """
+    steps_per_epoch = max(1, windows // config.batch_size)
+    if config.minutes == 0 and config.epochs == 0:
+        raise UserError("The budget is empty. Set 'Minutes', or 'Epochs' with 0 minutes.", "training.minutes")
+    return Budget(config.minutes * 60, config.epochs * steps_per_epoch, steps_per_epoch)
+
+
+def train(
+    method: Method,
+    batch: Callable[[int], Sample],
+    config: TrainingConfig,
+    budget: Budget,
+    fabric: Fabric,
+    run: Run,
+) -> Position:
+    """Train a method until its budget is spent; continues from the run's checkpoint if it has one.
+
+    Args:
+        batch: makes the sample of a step, the same for the same step; called in another thread, a step ahead.
+
+    Returns:
+        Where the training stands at its end.
+
+    Raises:
+        Stopped, Cancelled: by the user; a stopped training has written its checkpoint.
+        UserError: the loss is not finite.
+    """
+    optimizer = make_optimizer(method, config)
+    position = checkpoint.load(run.checkpoints, method, optimizer)
+    wrapped, optimizer = fabric.setup(method, optimizer)
+    wrapped.mark_forward_method("loss")
+    method.train()
+    started = saved = time.monotonic()
+    reported = 0.0
+    spent = position.seconds
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(batch, position.step)
+        while (progress := budget.progress(position)) < 1:
+            sample = Sample(*(fabric.to_device(part) for part in coming.result()))
+            coming = reader.submit(batch, position.step + 1)
+            parts = _step(wrapped, optimizer, sample, config, budget, position, fabric)
+            method.after_step(progress)
+            now = time.monotonic()
+            position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
+            if now - reported > METRIC_EVERY_SECONDS:
+                reported = now
+                _report(run, budget, position, parts)
+            if now - saved > CHECKPOINT_EVERY_SECONDS:
+                saved = now
+                checkpoint.save(run.checkpoints, method, optimizer, position)
+            try:
+                run.check()
+            except Stopped:
+                checkpoint.save(run.checkpoints, method, optimizer, position)
+                raise
+    return position
+
+
+def _step(
+    method: Any,
+    optimizer: Any,
+    sample: Sample,
+    config: TrainingConfig,
+    budget: Budget,
+    position: Position,
+    fabric: Fabric,
+) -> dict[str, float]:
+    progress = budget.progress(position)
+    set_learning_rate(optimizer, learning_rate(config, progress, budget.epochs(position)))
+    loss = method.loss(sample, progress)
+    if not torch.isfinite(loss.total):
+        raise UserError(
+            f"The loss became {loss.total.item()} at step {position.step}. The last checkpoint is kept. "
+            "Lower the 'Learning rate' and press Run again."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    fabric.backward(loss.total)
+    if config.clip_norm:
+        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm)
+    optimizer.step()
+    return {"loss": loss.total.item(), **loss.parts}
+
+
+def _report(run: Run, budget: Budget, position: Position, parts: dict[str, float]) -> None:
+    progress = budget.progress(position)
+    left = position.seconds * (1 - progress) / progress if progress else None
+    speed = position.windows / max(position.seconds, 1e-6)
+    run.progress(progress, f"step {position.step}, {speed:.0f} windows/s, loss {parts['loss']:.3f}", left)
+    for name, value in parts.items():
+        run.metric(name, position.step, value)

@@ -1,0 +1,44 @@
+"""Optimizers and the learning rate of a step."""
+
+import math
+
+import torch
+from torch import nn
+
+from rsfm.training.config import TrainingConfig
+
+
+def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Make the optimizer of a recipe over what is trained; biases and norms decay only if the recipe says so."""
+    decayed, kept = [], []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = config.decay_all or (parameter.ndim > 1 and not name.endswith(".bias"))
+        (decayed if plain else kept).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+
+
+def learning_rate(config: TrainingConfig, progress: float, epochs: float) -> float:
+    """Return the learning rate at a moment of the training.
+
+    Args:
+        progress: share of the budget that is spent, from 0 to 1.
+        epochs: how many passes the whole training makes; a schedule by epoch is constant inside one.
+    """
+    if config.schedule == "epoch" and epochs >= 1:
+        progress = math.floor(progress * epochs) / epochs
+    if progress < config.warmup:
+        return config.learning_rate * progress / config.warmup
+    rest = (progress - config.warmup) / (1 - config.warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give all groups of an optimizer one learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,89 @@
+"""Pretraining, from rasters to a model file."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from rsfm import methods, model_file, registry
+from rsfm.devices import choose_device, precision
+from rsfm.errors import Stopped
+from rsfm.jobs.pretrain import PretrainConfig
+from rsfm.method import Method, Sample
+from rsfm.model_file import Card, build_encoder
+from rsfm.blocks.normalisation import Normalisation
+from rsfm.raster.grid import footprint, parse_area
+from rsfm.raster.reader import Raster, open_raster
+from rsfm.raster.sampler import WindowSampler
+from rsfm.raster.statistics import Statistics, band_statistics
+from rsfm.runs import Run
+from rsfm.training.checkpoint import Position
+from rsfm.training.loop import make_budget, train
+
+
+def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
+    """Pretrain an encoder and write it to the run's outputs; a stopped one is written as far as it came."""
+    device = choose_device(config.device, run)
+    torch.manual_seed(config.seed)
+    with ExitStack() as stack:
+        rasters = [stack.enter_context(open_raster(path, "rasters")) for path in config.rasters]
+        sampler = WindowSampler(config.rasters, config.window, config.area, config.seed)
+        windows = [parse_area(raster.grid, config.area) for raster in rasters]
+        statistics = band_statistics(rasters, windows, config.seed)
+        card = _card(config, rasters, statistics)
+    method = build_method(config.method, config.encoder, card.bands)
+    normalisation = Normalisation.from_statistics(statistics)
+    fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
+    budget = make_budget(config.training, sampler.windows_per_epoch)
+
+    def batch(step: int) -> Sample:
+        pixels, valid, gsd = sampler.batch(step, config.training.batch_size)
+        valid_BHW = torch.from_numpy(valid)
+        return Sample(normalisation(torch.from_numpy(pixels), valid_BHW), valid_BHW, torch.from_numpy(gsd))
+
+    run.progress(0, f"{sampler.windows_per_epoch} windows of {config.window} px in {len(config.rasters)} raster(s)")
+    try:
+        position = train(method, batch, config.training, budget, fabric, run)
+    except Stopped:
+        _save(card, method, run)
+        raise
+    path = _save(card, method, run, position)
+    return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
+
+
+def build_method(method: Any, encoder: Any, bands: int) -> Method:
+    """Build a method with its encoder, of fresh weights."""
+    member = registry.member(methods, method.name, Method)  # type: ignore[type-abstract]
+    return member(method, build_encoder(encoder.model_dump(), bands))
+
+
+def _card(config: PretrainConfig, rasters: list[Raster], statistics: Statistics) -> Card:
+    first = rasters[0]
+    return Card(
+        title=f"{config.method.name} on {first.name}",
+        bands=first.bands,
+        band_names=tuple(first.band_names),
+        statistics=statistics,
+        gsd=first.grid.gsd,
+        window=config.window,
+        encoder=config.encoder.model_dump(),
+        method=config.method.model_dump(),
+        footprints=tuple(footprint(raster.grid) for raster in rasters),
+        trained_on=tuple(raster.name for raster in rasters),
+        provenance={"training": config.training.model_dump(), "seed": config.seed},
+    )
+
+
+def _save(card: Card, method: Method, run: Run, position: Position | None = None) -> str:
+    if position is not None:
+        reached = {**card.provenance, **position._asdict()}
+        card = card.model_copy(update={"provenance": reached})
+    path = run.outputs / "encoder.safetensors"
+    model_file.save(path, card, model_file.parts(encoder=method.encoder))
+    run.output("model", path, card.title, needs="encoder")
+    return str(path)
+
+
+def _indices(device: str) -> list[int] | int:
+    return [int(device.split(":")[1])] if ":" in device else 1

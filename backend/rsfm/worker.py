@@ -1,0 +1,95 @@
+"""Does one run in this process: validates, calls the job, and writes down how it ended.
+
+Exit codes: 0 done or stopped, 2 the user can mend it, 1 a bug, 130 cancelled.
+"""
+
+import json
+import logging
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rsfm import jobs, registry, runs
+from rsfm.errors import Cancelled, Stopped, UserError
+from rsfm.job import Job
+from rsfm.report import write_report
+from rsfm.runs import Run
+
+log = logging.getLogger(__name__)
+
+
+def find_job(name: str) -> type[Job]:
+    """Import a job.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    try:
+        return registry.member(jobs, name, Job)  # type: ignore[type-abstract]
+    except LookupError as error:
+        raise UserError(f"There is no job '{name}'. Known jobs: {', '.join(registry.names(jobs))}.") from error
+
+
+def read_config(job: type[Job], values: dict[str, Any]) -> Any:
+    """Validate a job's parameters.
+
+    Raises:
+        UserError: the first thing that is wrong, with the field it concerns.
+    """
+    try:
+        return job.Config.model_validate(values)
+    except ValidationError as error:
+        raise user_error(error) from error
+
+
+def user_error(error: ValidationError) -> UserError:
+    """Say in a sentence what pydantic found."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":
+        return UserError(str(first["ctx"]["error"]), field or None)
+    if first["type"] == "missing":
+        return UserError(f"'{field}' is missing. Fill it in.", field)
+    return UserError(f"'{field}' is {first['input']!r}: {first['msg'].lower()}.", field or None)
+
+
+def do(folder: Path, listener: Callable[[dict[str, Any]], None] | None = None) -> int:
+    """Do the run of a folder and return the exit code; the folder tells the rest."""
+    runs.claim(folder)
+    run = Run(folder, listener)
+    name = json.loads((folder / "run.json").read_text(encoding="utf-8"))["job"]
+    try:
+        job = find_job(name)
+        config = read_config(job, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        runs.write_json(folder / "config.json", config.model_dump(mode="json"))
+        run.check()
+        result = job().run(config, run)
+    except Stopped:
+        return _end(run, "stopped", 0)
+    except Cancelled:
+        runs.discard(folder)
+        return _end(run, "cancelled", 130)
+    except UserError as error:
+        runs.remove_partial(folder)
+        run.emit("error", text=str(error), field=error.field)
+        return _end(run, "failed", 2, error=str(error))
+    except Exception as error:
+        runs.remove_partial(folder)
+        log.error("%s", traceback.format_exc())
+        text = f"{type(error).__name__}: {error}. The log has the details: {folder / 'log.txt'}"
+        run.emit("error", text=text, field=None)
+        return _end(run, "failed", 1, error=text)
+    run.progress(1, "Done")
+    return _end(run, "done", 0, result=result)
+
+
+def _end(run: Run, state: runs.State, code: int, **extra: Any) -> int:
+    """Write down how a run ended: first the folder, then the event, so that whoever hears of it finds it true."""
+    runs.update(run.folder, state=state, ended=runs.now(), exit_code=code, **extra)
+    if state in {"done", "stopped"}:
+        write_report(run.folder, json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["title"])
+    run.emit("done", state=state, **extra)
+    return code
