@@ -1,3 +1,5 @@
+"""`python -m rsfm` is the command `rsfm`."""
+
 import sys
 
 from rsfm.cli import main

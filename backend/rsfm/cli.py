@@ -34,7 +34,7 @@ Jobs:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 2 the user can mend it, 1 a bug, 130 cancelled."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
     if not arguments or arguments[0] in {"-h", "--help"}:
         print(USAGE + "\n  ".join(registry.names(jobs)))
         return 0

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -13,7 +13,7 @@ from rsfm.runs import Run
 
 
 def list_devices() -> list[dict[str, Any]]:
-    """List the devices, best first: name for torch, title for people, memory in bytes, and why the CPU is used if it is."""
+    """List the devices, best first: name for torch, title for people, memory in bytes, why the CPU is used if it is."""
     gpus = _nvidia() or _apple()
     return [*gpus, _cpu(has_gpu=bool(gpus))]
 
@@ -84,10 +84,12 @@ def choose_device(wanted: str, run: Run | None = None) -> str:
     raise UserError("No device computes, not even the CPU. Reinstall the backend.", "device")
 
 
-def precision(device: str) -> str:
-    """Choose the arithmetic of training: bf16 where the GPU has it, else fp16 on GPUs and fp32 on the CPU."""
+def precision(device: str) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """Choose the arithmetic of training: bf16 where the device has it, else fp16 on NVIDIA GPUs and fp32 elsewhere."""
     import torch
 
+    if device == "cpu":
+        return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
     if not device.startswith("cuda"):
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

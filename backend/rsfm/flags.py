@@ -12,7 +12,7 @@ from rsfm.worker import user_error
 
 
 class Flags(NamedTuple):
-    """A parsed command line: the values of the config, the folder of the run, and whether events are printed as JSON."""
+    """A parsed command line: values of the config, folder of the run, whether events are printed as JSON."""
 
     values: dict[str, Any]
     run: Path | None
@@ -37,7 +37,7 @@ def read_flags(job: type[Job], arguments: list[str]) -> Flags:
 def _parse(job: type[Job], arguments: list[str]) -> dict[str, Any]:
     """Return only what was said on the command line: defaults are the config's own affair."""
     settings = SettingsConfigDict(cli_prog_name=f"rsfm {job.name}", cli_kebab_case=True, extra="allow", frozen=False)
-    model = create_model("Flags", __base__=(job.Config, BaseSettings), __doc__=_help(job))
+    model: Any = create_model("Flags", __base__=(job.Config, BaseSettings), __doc__=_help(job))
     model.model_config.update(settings)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(model, cli_parse_args=arguments)

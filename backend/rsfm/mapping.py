@@ -103,7 +103,7 @@ def embed(config: EmbedConfig, run: Run) -> dict[str, Any]:
             plain.encoder, model.card.statistics, torch.from_numpy(basis.mean_D), torch.from_numpy(basis.components_KD)
         ).to(device)
         names = [f"PC{k + 1}" if config.components else f"feature {k + 1}" for k in range(network.outputs)]
-        grid = raster.grid.crop(window).shrink(network.stride)
+        grid = raster.grid.shrink(network.stride).crop(window.cells(network.stride))
         metadata = provenance(model, raster, config.model_dump_json(), device)
         path = run.outputs / "embedding.tif"
         with RasterWriter(path, Embedding, grid, len(names), names, metadata=metadata) as writer:
@@ -163,7 +163,7 @@ def feature_strips(
     check_bands(model, raster)
     network = EncoderNetwork(model.encoder(), model.card.statistics).to(device)
     run_tiles(network, raster, window, tiling, device, BATCH, finish, run.check, lambda _: None)
-    return raster.grid.crop(window).shrink(network.stride), network.outputs
+    return raster.grid.shrink(network.stride).crop(window.cells(network.stride)), network.outputs
 
 
 def provenance(model: Model, raster: Raster, config: str, device: str) -> dict[str, str]:
@@ -179,9 +179,7 @@ def provenance(model: Model, raster: Raster, config: str, device: str) -> dict[s
     }
 
 
-def _sample(
-    network: EncoderNetwork, raster: Raster, config: EmbedConfig, device: str, run: Run
-) -> NDArray[np.float32]:
+def _sample(network: EncoderNetwork, raster: Raster, config: EmbedConfig, device: str, run: Run) -> NDArray[np.float32]:
     """Sample features from tiles spread over the area."""
     window = parse_area(raster.grid, config.area)
     random = np.random.default_rng(config.seed)
@@ -228,4 +226,6 @@ def _polygons(config: SegmentConfig, run: Run, path: Path, names: dict[int, str]
     run.progress(0.96, "Polygons")
     target = run.outputs / "segmentation.gpkg"
     polygonise(path, target, names, config.minimum_area, "class")
-    run.output("polygons", target, "Polygons of the classes", classes=[name.model_dump() for name in model.card.classes])
+    run.output(
+        "polygons", target, "Polygons of the classes", classes=[name.model_dump() for name in model.card.classes]
+    )

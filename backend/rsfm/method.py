@@ -66,5 +66,5 @@ class Method(nn.Module):
     def loss(self, sample: Sample, progress: float) -> Loss:
         """Draw views of the windows and compute the loss; `progress` goes from 0 to 1 over the whole training."""
 
-    def after_step(self, progress: float) -> None:  # noqa: B027  nothing to do is a valid answer
+    def after_step(self, progress: float) -> None:
         """Do what follows an optimizer step, such as a teacher's moving average."""

@@ -142,8 +142,8 @@ def read_card(path: str, field: str = "model") -> Card:
             values = json.loads((file.metadata() or {})[CARD])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
-            f"'{Path(path).name}' is not an RSFM model file. Choose a .safetensors file that pretraining or fine-tuning "
-            "made.",
+            f"'{Path(path).name}' is not an RSFM model file. Choose a .safetensors file that "
+            "pretraining or fine-tuning made.",
             field,
         ) from error
     if values.get("format", 0) > FORMAT:

@@ -1,14 +1,15 @@
 """What runs over a tile: raw pixels in, features, embeddings or logits out, normalisation included.
 
-Shape letters: B batch, C bands, H rows, W columns, D features, K outputs, h and w rows and columns of the result.
+Shape letters: B batch, C bands, S side of a tile, D features, K outputs, h and w rows and columns of the result.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import Encoder
 from rsfm.head import Head
+from rsfm.inference import TileNetwork
 from rsfm.model_file import Model
 from rsfm.raster.statistics import Statistics
 from rsfm.source import Source
@@ -17,7 +18,7 @@ from rsfm.sources.pixels import Pixels
 from rsfm.sources.texture import Texture
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(TileNetwork):
     """Features per pixel of a source."""
 
     def __init__(self, source: Source, statistics: Statistics) -> None:
@@ -25,11 +26,11 @@ class FeatureNetwork(nn.Module):
         self.normalisation, self.source = Normalisation.from_statistics(statistics), source
         self.outputs, self.stride, self.margin, self.multiple = source.width, 1, source.margin, source.multiple
 
-    def forward(self, pixels_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
-        return self.source.features(self.normalisation(pixels_BCHW, valid_BHW))
+    def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
+        return self.source.features(self.normalisation(pixels_BCSS, valid_BSS))
 
 
-class HeadNetwork(nn.Module):
+class HeadNetwork(TileNetwork):
     """Logits per pixel of a head on a source."""
 
     def __init__(self, source: Source, head: Head, statistics: Statistics) -> None:
@@ -37,12 +38,12 @@ class HeadNetwork(nn.Module):
         self.features, self.head = FeatureNetwork(source, statistics), head
         self.outputs, self.stride, self.margin, self.multiple = head.classes, 1, source.margin, source.multiple
 
-    def forward(self, pixels_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
-        logits_BKHW: Tensor = self.head(self.features(pixels_BCHW, valid_BHW))
+    def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
+        logits_BKHW: Tensor = self.head(self.features(pixels_BCSS, valid_BSS))
         return logits_BKHW
 
 
-class EncoderNetwork(nn.Module):
+class EncoderNetwork(TileNetwork):
     """The last feature map of an encoder, one cell for `stride` pixels, projected if a projection is given.
 
     Args:
@@ -62,8 +63,8 @@ class EncoderNetwork(nn.Module):
         self.outputs = encoder.width if components_KD is None else len(components_KD)
         self.stride, self.margin, self.multiple = encoder.stride, encoder.margin, encoder.stride
 
-    def forward(self, pixels_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
-        features_BDhw = self.encoder.feature_maps(self.normalisation(pixels_BCHW, valid_BHW))[-1].features_BDhw
+    def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
+        features_BDhw = self.encoder.feature_maps(self.normalisation(pixels_BCSS, valid_BSS))[-1].features_BDhw
         if self.mean_D is None or self.components_KD is None:
             return features_BDhw
         centred = features_BDhw - self.mean_D.to(features_BDhw)[:, None, None]

@@ -1,7 +1,8 @@
 """Types of parameters: each carries its unit and the widget that edits it, so that a form needs nothing else.
 
-A parameter is declared once, as a field of a `Config`; its JSON Schema draws the form, the toolbox and the command line.
-Every number gives both of its bounds in its field, inclusive (`ge`, `le`), because a spin box cannot show an open interval.
+A parameter is declared once, as a field of a `Config`; its JSON Schema draws the form, the toolbox and the command
+line. Every number gives both of its bounds in its field, inclusive (`ge`, `le`), because a spin box cannot show an open
+interval.
 """
 
 from typing import Annotated, Any

@@ -56,10 +56,11 @@ def choice(configs: Sequence[type]) -> Any:
     """Make the type of a parameter that holds one of several configs, told apart by their field `name`."""
     if len(configs) == 1:
         return configs[0]
-    return Annotated[Union[tuple(configs)], Field(discriminator="name")]  # noqa: UP007
+    return Annotated[Union[tuple(configs)], Field(discriminator="name")]
 
 
 @cache
-def choice_of(folder: ModuleType, contract: type) -> Any:
+def choice_of(folder: ModuleType, contract: type[Any]) -> Any:
     """Make the type of a parameter that holds the config of one member of a folder."""
-    return choice([found.Config for found in members(folder, contract).values()])  # type: ignore[attr-defined]
+    found: dict[str, Any] = members(folder, contract)
+    return choice([member.Config for member in found.values()])

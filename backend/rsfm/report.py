@@ -7,7 +7,8 @@ from typing import Any
 
 from rsfm import runs
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#1a1a1a;background:#fff}
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;
+color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:.5em 0 1.5em}td,th{border:1px solid #ccc;padding:.25em .7em;text-align:left}
 th{background:#f2f2f2}td.number{text-align:right;font-variant-numeric:tabular-nums}h1{margin-bottom:0}
 p.note{background:#eef5fb;border-left:4px solid #0072b2;padding:.5em 1em}

@@ -219,7 +219,7 @@ def _alive(run: dict[str, Any]) -> bool:
         age = datetime.now(UTC) - datetime.fromisoformat(run["created"])
         return age.total_seconds() < 60
     try:
-        return abs(psutil.Process(run["pid"]).create_time() - run["process_started"]) < 1
+        return bool(abs(psutil.Process(run["pid"]).create_time() - run["process_started"]) < 1)
     except psutil.Error:
         return False
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from rsfm import runs
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.runs import Run
@@ -42,7 +41,7 @@ def test_control_file_ends_a_run_as_the_user_chose(tmp_path):
 
 def test_events_are_one_json_object_a_line_whatever_they_say(tmp_path):
     run = Run(runs.create(tmp_path, "pretrain", "a title", {}))
-    run.warning("two\nlines, Ä, \u2028 and \"quotes\"")
+    run.warning('two\nlines, Ä, \u2028 and "quotes"')
     run.metric("loss", 3, 0.5)
     lines = (run.folder / "events.jsonl").read_bytes().split(b"\n")[:-1]
     assert [json.loads(line)["type"] for line in lines] == ["warning", "metric"]

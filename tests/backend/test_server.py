@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import pytest
-
 from rsfm import PROTOCOL, __version__, runs
 
 from .conftest import ServerProcess
@@ -30,7 +29,9 @@ def is_step(event: dict[str, Any]) -> bool:
 
 
 def start(server: ServerProcess, tmp_path: Path, raster: Path, **more: Any) -> Path:
-    answer = server.request("start", job="pretrain", config=pretrain(raster, **more), runs_folder=str(tmp_path / "runs"))
+    answer = server.request(
+        "start", job="pretrain", config=pretrain(raster, **more), runs_folder=str(tmp_path / "runs")
+    )
     return Path(answer["result"]["run"])
 
 
@@ -154,7 +155,9 @@ def test_stopped_run_resumes_where_it_was(tmp_path, noise_raster):
     from rsfm import cli
 
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({**pretrain(noise_raster, 0), "training": {"minutes": 0, "epochs": 2, "batch_size": 4}}))
+    config.write_text(
+        json.dumps({**pretrain(noise_raster, 0), "training": {"minutes": 0, "epochs": 2, "batch_size": 4}})
+    )
     assert cli.main(["run", "pretrain", str(config), "--run", str(tmp_path / "run")]) == 0
     result = runs.read(tmp_path / "run")["result"]
     assert result["steps"] > 0

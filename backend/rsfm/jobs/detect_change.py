@@ -23,6 +23,17 @@ class DetectChangeConfig(Config):
     automatic: bool = Field(
         True, description="Set the threshold from the data (1.25 x Otsu) when the two really differ."
     )
+    method: str = Field(
+        "automatic",
+        description="How difference is measured; automatic takes IR-MAD, which ignores changes of gain and colour, "
+        "unless the two dates have nothing in common.",
+        json_schema_extra={
+            "choices": ["automatic", "ir_mad", "difference"],
+            "titles": ["Choose for me", "IR-MAD", "Plain difference, medians removed"],
+            "advanced": True,
+        },
+        pattern="^(automatic|ir_mad|difference)$",
+    )
     minimum_area: SquareMetres = Field(
         0, ge=0, le=1e9, description="Changes smaller than this are left out; 0 takes 40 pixels."
     )

@@ -14,8 +14,9 @@ from rsfm.runs import Run
 class FinetuneConfig(Config):
     """Learns classes from a few labelled polygons, and says what a pretrained encoder is worth for them.
 
-    The same head is fitted on raw pixels, on pixels with local texture, on the untrained encoder and on the pretrained one.
-    The best one by cross-validation over polygons is kept. What is not labelled is ignored, in learning and in scores.
+    The same head is fitted on raw pixels, on pixels with local texture, on the untrained encoder and on the
+    pretrained one. The best one by cross-validation over polygons is kept. What is not labelled is ignored, in learning
+    and in scores.
     """
 
     raster: RasterPath = Field(description="Raster to learn the classes on.")

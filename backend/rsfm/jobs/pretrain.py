@@ -16,8 +16,8 @@ from rsfm.training.config import TrainingConfig
 class PretrainConfig(Config):
     """Teaches an encoder the texture and pattern of your own rasters, without labels.
 
-    Helps where classes look alike in colour and differ in pattern. Where a band ratio solves the task, pixels alone do as
-    well; fine-tuning measures that on your own polygons and says so.
+    Helps where classes look alike in colour and differ in pattern. Where a band ratio solves the task, pixels alone
+    do as well; fine-tuning measures that on your own polygons and says so.
     """
 
     rasters: RasterPaths = Field(description="Rasters to learn from, with the same bands.")

@@ -3,6 +3,7 @@
 Shape letters: N labelled pixels, D features, C bands, B batch, H rows, W columns.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,9 @@ from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model, build_encoder
 from rsfm.networks import FeatureNetwork
 from rsfm.raster.grid import Window
-from rsfm.raster.labels import Labels
 from rsfm.raster.reader import Raster
 from rsfm.raster.sampler import WindowSampler
 from rsfm.raster.statistics import Statistics
-from rsfm.runs import Run
 from rsfm.source import Source
 from rsfm.sources.encoded import Encoded
 from rsfm.sources.pixels import Pixels
@@ -56,7 +55,7 @@ def calibrate(encoder: Encoder, raster: Raster, statistics: Statistics, seed: in
     if norms:
         side = min(64, raster.grid.height, raster.grid.width)
         side -= side % encoder.stride
-        sampler = WindowSampler([raster.path], side, None, seed)
+        sampler = WindowSampler([raster], side, None, seed)
         normalisation = Normalisation.from_statistics(statistics)
         for norm in norms:
             norm.reset_running_stats()
@@ -69,39 +68,44 @@ def calibrate(encoder: Encoder, raster: Raster, statistics: Statistics, seed: in
     encoder.eval()
 
 
-def features_at_labels(
-    source: Source, statistics: Statistics, raster: Raster, labels: Labels, device: str, run: Run
+def features_at(
+    source: Source,
+    statistics: Statistics,
+    raster: Raster,
+    rows_N: NDArray[Any],
+    columns_N: NDArray[Any],
+    device: str,
+    check: Callable[[], None],
 ) -> NDArray[np.float32]:
-    """Compute the features of a source at the labelled pixels, as the map will see them: features_ND."""
+    """Compute the features of a source at some pixels, as the map will see them: features_ND."""
     network = FeatureNetwork(source, statistics).to(device).eval()
-    features_ND = np.zeros((len(labels.class_N), source.width), np.float32)
-    region_N = (labels.rows_N // REGION) * 2**20 + labels.columns_N // REGION
+    features_ND = np.zeros((len(rows_N), source.width), np.float32)
+    region_N = (rows_N // REGION) * 2**20 + columns_N // REGION
     for region in np.unique(region_N):
-        run.check()
         inside = np.flatnonzero(region_N == region)
-        _read_region(network, raster, labels, inside, features_ND, device, run)
+        features_ND[inside] = _read_region(network, raster, rows_N[inside], columns_N[inside], device, check)
     return features_ND
 
 
 def _read_region(
     network: FeatureNetwork,
     raster: Raster,
-    labels: Labels,
-    inside: NDArray[Any],
-    features_ND: NDArray[np.float32],
+    rows_N: NDArray[Any],
+    columns_N: NDArray[Any],
     device: str,
-    run: Run,
-) -> None:
-    rows, columns = labels.rows_N[inside], labels.columns_N[inside]
-    top, left = int(rows.min()), int(columns.min())
-    window = Window(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+    check: Callable[[], None],
+) -> NDArray[np.float32]:
+    """Run the network over the rectangle around some pixels and keep those."""
+    top, left = int(rows_N.min()), int(columns_N.min())
+    window = Window(top, left, int(rows_N.max()) - top + 1, int(columns_N.max()) - left + 1)
+    features_ND = np.zeros((len(rows_N), network.outputs), np.float32)
     done = 0
 
     def keep(rows_KHW: NDArray[np.float32], _: NDArray[np.bool_]) -> None:
         nonlocal done
-        here = (rows - top >= done) & (rows - top < done + rows_KHW.shape[1])
-        features_ND[inside[here]] = rows_KHW[:, rows[here] - top - done, columns[here] - left].T
+        here = (rows_N - top >= done) & (rows_N - top < done + rows_KHW.shape[1])
+        features_ND[here] = rows_KHW[:, rows_N[here] - top - done, columns_N[here] - left].T
         done += rows_KHW.shape[1]
 
-    tiling = TilingConfig(tile_size=128, tile_overlap=32)
-    run_tiles(network, raster, window, tiling, device, BATCH, keep, run.check, lambda _: None)
+    run_tiles(network, raster, window, TilingConfig(), device, BATCH, keep, check, lambda _: None)
+    return features_ND

@@ -34,7 +34,9 @@ def save(folder: Path, method: torch.nn.Module, optimizer: torch.optim.Optimizer
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise UserError(f"The checkpoint cannot be written to '{folder}' ({error.strerror}). Free some space.") from error
+        raise UserError(
+            f"The checkpoint cannot be written to '{folder}' ({error.strerror}). Free some space."
+        ) from error
     return path
 
 

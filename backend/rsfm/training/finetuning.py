@@ -12,14 +12,15 @@ from rsfm.errors import UserError
 from rsfm.jobs.finetune import FinetuneConfig
 from rsfm.model_file import Card, ClassName, Model
 from rsfm.raster.blocks import Split, polygon_folds, split_blocks, write_split
-from rsfm.raster.grid import Grid, footprint
+from rsfm.raster.footprint import footprint
+from rsfm.raster.grid import Grid
 from rsfm.raster.labels import Labels, read_labels
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.statistics import Statistics, band_statistics
 from rsfm.runs import Run
 from rsfm.source import Source
 from rsfm.sources.encoded import Encoded
-from rsfm.training.candidates import features_at_labels, make_candidates
+from rsfm.training.candidates import features_at, make_candidates
 from rsfm.training.linear_fit import LinearFit, Validated, cross_validate, fit, thin
 from rsfm.training.scores import accuracy, class_scores, confusion, mean_iou
 
@@ -57,7 +58,7 @@ def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         results = {}
         for number, (name, source) in enumerate(candidates.items()):
             run.progress(number / len(candidates), f"Features: {TITLES[name]}")
-            features_ND = features_at_labels(source, statistics, raster, labels, device, run)
+            features_ND = features_at(source, statistics, raster, labels.rows_N, labels.columns_N, device, run.check)
             results[name] = _judge(features_ND, labels, folds.fold_N, split, config, run)
         chosen, sentence = choose(results, config.features)
         sentence = " ".join([sentence, *folds.sentences])
@@ -98,7 +99,7 @@ def _judge(
     config: FinetuneConfig,
     run: Run,
 ) -> Result:
-    classes, class_N, balanced = len(labels.names), labels.class_N, config.head.balanced  # type: ignore[attr-defined]
+    classes, class_N, balanced = len(labels.names), labels.class_N, config.head.balanced
     validated = None
     if fold_N is not None:
         validated = cross_validate(features_ND, class_N, fold_N, classes, balanced)
@@ -185,9 +186,8 @@ def _card(
 
 def _save(card: Card, source: Source, fitted: LinearFit, run: Run) -> None:
     head = Model(card, {}).new_head(source.width)
-    with torch.no_grad():
-        head.to_logits.weight.copy_(torch.from_numpy(fitted.weight_KD)[:, :, None, None])
-        head.to_logits.bias.copy_(torch.from_numpy(fitted.bias_K))
+    weight_KD11 = torch.from_numpy(fitted.weight_KD)[:, :, None, None]
+    head.load_state_dict({"to_logits.weight": weight_KD11, "to_logits.bias": torch.from_numpy(fitted.bias_K)})
     modules: dict[str, torch.nn.Module] = {"head": head}
     if isinstance(source, Encoded):
         modules["encoder"] = source.encoder
@@ -202,9 +202,7 @@ def _write_split(split: Split, grid: Grid, run: Run) -> None:
     run.output("split", path, "Blocks held out for the scores")
 
 
-def _summary(
-    results: dict[str, Result], labels: Labels, split: Split, chosen: str, sentence: str
-) -> dict[str, Any]:
+def _summary(results: dict[str, Result], labels: Labels, split: Split, chosen: str, sentence: str) -> dict[str, Any]:
     counts_KK = results[chosen].counts_KK
     return {
         "chosen": chosen,

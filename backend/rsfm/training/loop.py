@@ -77,6 +77,7 @@ def train(
     position = checkpoint.load(run.checkpoints, method, optimizer)
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.mark_forward_method("loss")
+    method.to(memory_format=_memory_format(method))
     method.train()
     started = saved = time.monotonic()
     reported = 0.0
@@ -102,6 +103,12 @@ def train(
                 checkpoint.save(run.checkpoints, method, optimizer, position)
                 raise
     return position
+
+
+def _memory_format(method: Method) -> torch.memory_format:
+    """Choose the order of the weights in memory: convolutions run up to twice as fast with channels last."""
+    convolves = any(parameter.ndim == 4 for parameter in method.parameters())
+    return torch.channels_last if convolves else torch.contiguous_format
 
 
 def _step(

@@ -1,6 +1,7 @@
 """Optimizers and the learning rate of a step."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,13 +11,17 @@ from rsfm.training.config import TrainingConfig
 
 def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Make the optimizer of a recipe over what is trained; biases and norms decay only if the recipe says so."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         plain = config.decay_all or (parameter.ndim > 1 and not name.endswith(".bias"))
         (decayed if plain else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)

@@ -1,5 +1,6 @@
 """Pretraining, from rasters to a model file."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -7,13 +8,14 @@ import torch
 from lightning_fabric import Fabric
 
 from rsfm import methods, model_file, registry
+from rsfm.blocks.normalisation import Normalisation
 from rsfm.devices import choose_device, precision
 from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Method, Sample
 from rsfm.model_file import Card, build_encoder
-from rsfm.blocks.normalisation import Normalisation
-from rsfm.raster.grid import footprint, parse_area
+from rsfm.raster.footprint import footprint
+from rsfm.raster.grid import parse_area
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.sampler import WindowSampler
 from rsfm.raster.statistics import Statistics, band_statistics
@@ -28,28 +30,32 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     with ExitStack() as stack:
         rasters = [stack.enter_context(open_raster(path, "rasters")) for path in config.rasters]
-        sampler = WindowSampler(config.rasters, config.window, config.area, config.seed)
-        windows = [parse_area(raster.grid, config.area) for raster in rasters]
-        statistics = band_statistics(rasters, windows, config.seed)
-        card = _card(config, rasters, statistics)
-    method = build_method(config.method, config.encoder, card.bands)
-    normalisation = Normalisation.from_statistics(statistics)
-    fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
-    budget = make_budget(config.training, sampler.windows_per_epoch)
+        areas = [parse_area(raster.grid, config.area) for raster in rasters]
+        card = _card(config, rasters, band_statistics(rasters, areas, config.seed))
+        sampler = WindowSampler(rasters, config.window, areas, config.seed)
+        method = build_method(config.method, config.encoder, card.bands)
+        windows = max(1, sum(area.height * area.width for area in areas) // config.window**2)
+        run.progress(0, f"{windows} windows of {config.window} px in {len(rasters)} raster(s)")
+        budget = make_budget(config.training, windows)
+        fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
+        try:
+            position = train(method, _batches(sampler, card, config), config.training, budget, fabric, run)
+        except Stopped:
+            _save(card, method, run)
+            raise
+    path = _save(card, method, run, position)
+    return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
+
+
+def _batches(sampler: WindowSampler, card: Card, config: PretrainConfig) -> Callable[[int], Sample]:
+    normalisation = Normalisation.from_statistics(card.statistics)
 
     def batch(step: int) -> Sample:
         pixels, valid, gsd = sampler.batch(step, config.training.batch_size)
         valid_BHW = torch.from_numpy(valid)
         return Sample(normalisation(torch.from_numpy(pixels), valid_BHW), valid_BHW, torch.from_numpy(gsd))
 
-    run.progress(0, f"{sampler.windows_per_epoch} windows of {config.window} px in {len(config.rasters)} raster(s)")
-    try:
-        position = train(method, batch, config.training, budget, fabric, run)
-    except Stopped:
-        _save(card, method, run)
-        raise
-    path = _save(card, method, run, position)
-    return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
+    return batch
 
 
 def build_method(method: Any, encoder: Any, bands: int) -> Method:

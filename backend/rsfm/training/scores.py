@@ -20,7 +20,7 @@ class ClassScore(NamedTuple):
 
 
 def confusion(truth_N: NDArray[Any], predicted_N: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Count pixels, counts_KK: truth in rows, prediction in columns; a truth outside 0..K-1 is not labelled, so ignored."""
+    """Count pixels, counts_KK: truth in rows, prediction in columns; a truth outside 0..K-1 is not labelled."""
     labelled = (truth_N >= 0) & (truth_N < classes)
     pairs = truth_N[labelled].astype(np.int64) * classes + predicted_N[labelled]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
