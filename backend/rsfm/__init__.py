@@ -1,5 +1,10 @@
 """RSFM: pretrain remote-sensing encoders on your own rasters, and map with them."""
 
+import os
+
 __version__ = "0.1.0"
 PROTOCOL = 1
 """Version of the messages between the plugin and the server; both sides compare it in the handshake."""
+
+# torch's threads spin while they wait unless told before its import; beside QGIS that halves the speed of both
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -48,6 +48,7 @@ class Method(nn.Module):
         name: the module's name.
         title: what the form calls it.
         Config: its parameters; the first line of its docstring says when to use it.
+        undecayed: names of parameters that weight decay leaves alone, besides biases and norms.
         presets: values of the whole pretrain config that make a recipe, the default first.
         encoder: what is kept.
     """
@@ -55,6 +56,7 @@ class Method(nn.Module):
     name: ClassVar[str]
     title: ClassVar[str]
     Config: ClassVar[type[MethodConfig]]
+    undecayed: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[tuple[Preset, ...]] = ()
     encoder: Encoder
 

@@ -10,7 +10,7 @@ import rasterio
 import shapely
 from rasterio.transform import from_origin
 from rasterio.warp import transform
-from rsfm import runs
+from rsfm import cli, runs
 from rsfm.change import detect_change
 from rsfm.errors import Cancelled, UserError
 from rsfm.jobs.detect_change import DetectChangeConfig
@@ -80,7 +80,7 @@ NULLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "noise": lambda pixels: pixels + np.random.default_rng(1).normal(size=pixels.shape) * 2,
     "gain and offset": lambda pixels: pixels * 1.2 + 10,
     "gamma": lambda pixels: 255 * (pixels / 255) ** 1.4,
-    "half a pixel of shift": lambda pixels: ndimage.shift(pixels, (0, 0.3, 0.4), order=3, mode="nearest"),
+    "half a pixel of shift": lambda pixels: ndimage.shift(pixels, (0, 0.5, 0.5), order=3, mode="nearest"),
 }
 
 
@@ -96,6 +96,30 @@ def test_a_scene_that_did_not_change_has_no_difference_and_no_polygons(
     assert "No difference beyond one pixel of misalignment" in made.result["sentence"]
     assert set(made.read("change.tif").ravel()) == {0}
     assert [event["kind"] for event in made.of("output")] == ["magnitude", "change"]
+
+
+def test_a_few_new_objects_in_a_rough_scene_that_did_not_change_are_outlined(
+    make_raster: Callable[..., Path], compare: Callable[..., Made]
+) -> None:
+    """A hundredth of the area is too little for the share of all pixels, and too clear to be left out."""
+    before_CHW = landscape(height=200, width=200) + 60 * (np.arange(200) % 4 < 2)
+    after_CHW = before_CHW.copy()
+    for row, column in ((30, 40), (90, 150), (160, 80)):
+        after_CHW[:, row : row + 11, column : column + 11] = np.array([[[300]], [[40]], [[200]]])
+    made = compare(make_raster(before_CHW, "before.tif"), make_raster(after_CHW, "after.tif"))
+    assert made.result["gate"]["verdict"] == "few"
+    assert made.result["gate"]["share"] < 0.03
+    assert made.result["polygons"] == 3
+    assert made.read("change.tif")[35, 45] == 1
+
+
+def test_a_whole_pixel_of_shift_is_not_taken_for_a_few_objects(
+    make_raster: Callable[..., Path], compare: Callable[..., Made]
+) -> None:
+    before_CHW = landscape(height=200, width=200) + 60 * (np.arange(200) % 4 < 2)
+    after_CHW = np.roll(before_CHW, (1, 0), axis=(1, 2))
+    made = compare(make_raster(before_CHW, "before.tif"), make_raster(after_CHW, "after.tif"))
+    assert made.result["gate"]["strong"] < 0.005
 
 
 @pytest.mark.parametrize("null", NULLS)
@@ -319,9 +343,33 @@ PAIRS = {
     "naip 2009-2012": ("naip_dakota", "naip_west_20090818", "naip_west_20120731", "20090818_20120731", 0.93, 0.55, 0),
     "naip 2009-2020": ("naip_dakota", "naip_west_20090818", "naip_west_20200831", "20090818_20200831", 0.93, 0.65, 0),
     "naip 2018-2020": ("naip_dakota", "naip_west_20180716", "naip_west_20200831", "20180716_20200831", 0.90, 0.20, 0),
-    "ucayali 1985-2000": ("landsat_ucayali", "west_1985", "west_2000", "1985_2000", 0.95, 0.60, 0.97),
-    "ucayali 2000-2020": ("landsat_ucayali", "west_2000", "west_2020", "2000_2020", 0.95, 0.60, 0.97),
-    "ucayali 1985-2020": ("landsat_ucayali", "west_1985", "west_2020", "1985_2020", 0.95, 0.60, 0.97),
+    "ucayali 1985-2000": (
+        "landsat_ucayali",
+        "landsat_ucayali_west_1985",
+        "landsat_ucayali_west_2000",
+        "1985_2000",
+        0.95,
+        0.60,
+        0.97,
+    ),
+    "ucayali 2000-2020": (
+        "landsat_ucayali",
+        "landsat_ucayali_west_2000",
+        "landsat_ucayali_west_2020",
+        "2000_2020",
+        0.95,
+        0.60,
+        0.97,
+    ),
+    "ucayali 1985-2020": (
+        "landsat_ucayali",
+        "landsat_ucayali_west_1985",
+        "landsat_ucayali_west_2020",
+        "1985_2020",
+        0.95,
+        0.60,
+        0.97,
+    ),
     "demo": ("demo_bundle", "pair_before_20090818", "pair_after_20200831", "", 0.90, 0.65, 0),
 }
 
@@ -345,3 +393,24 @@ def test_real_change_of_water_is_found_as_well_as_was_measured(
     if plain_auc:
         plain_HW = compare(*paths, method="difference").read("magnitude.tif")
         assert roc_auc_score(truth_HW[valid_HW], plain_HW[valid_HW]) >= plain_auc
+
+
+def test_the_encoder_of_a_model_makes_the_second_layer_on_a_shifted_grid(
+    make_raster: Callable[..., Path], compare: Callable[..., Made], tmp_path: Path
+) -> None:
+    before_CHW = landscape(height=160, width=160)
+    before = make_raster(before_CHW, "before.tif")
+    after = make_raster(changed(before_CHW), "after.tif", transform=from_origin(500003, 5100004, 10, 10))
+    file = tmp_path / "pretrain.json"
+    file.write_text(json.dumps({"rasters": [str(before)], "training": {"minutes": 0.02, "batch_size": 16}}))
+    assert cli.main(["run", "pretrain", str(file), "--run", str(tmp_path / "encoder")]) == 0
+    model = str(tmp_path / "encoder" / "outputs" / "encoder.safetensors")
+    made = compare(before, after, model=model, device="cpu")
+    found_HW = made.read("embedding_difference.tif")
+    cells = 160 // found_HW.shape[0]
+    changed_HW = found_HW[40 // cells + 2 : 64 // cells - 2, 70 // cells + 2 : 100 // cells - 2]
+    assert np.median(changed_HW) > 1.5 * np.nanmedian(found_HW)
+    assert not list((made.outputs.parent / "checkpoints").iterdir())
+    with pytest.raises(UserError, match="trained on 3 bands and the rasters have 2") as caught:
+        compare(make_raster(before_CHW[:2], "two.tif"), make_raster(before_CHW[:2], "two_after.tif"), model=model)
+    assert caught.value.field == "model"

@@ -295,6 +295,26 @@ def test_small_budgets_of_memory_do_not_change_the_result(tmp_path, monkeypatch,
     np.testing.assert_array_equal(found[:, valid], expected[:, valid])
 
 
+def test_rows_of_nodata_are_handed_over_as_they_come_and_not_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "WAITING_BYTES", 1)
+    path = write(tmp_path / "a.tif", np.zeros((1, 64 * 8, 64), np.uint8), nodata=0)
+    seen, finished = [], []
+    with open_raster(path) as raster:
+        run_tiles(
+            Identity(1, margin=0),
+            raster,
+            raster.grid.window,
+            TilingConfig(tile_size=64, tile_overlap=0),
+            "cpu",
+            4,
+            lambda rows_Khw, valid_hw: finished.append(len(valid_hw)),
+            lambda: seen.append(sum(finished)),
+            lambda done: None,
+        )
+    assert seen == [64 * row for row in range(8)]
+    assert sum(finished) == 64 * 8
+
+
 def test_the_user_can_end_it_within_a_batch(tmp_path):
     network = Identity(1)
     path = write(tmp_path / "a.tif", noise(1, 400, 400))

@@ -180,6 +180,18 @@ def test_orchard_repeats_itself_and_forest_does_not(layout, fraction_2HW):
     assert spectra[0] > 1.5 * spectra[1]
 
 
+def test_crops_are_greenest_in_summer_and_roofs_the_same_all_year(layout, fraction_2HW):
+    greenness = {}
+    for taken in ACQUISITIONS[:3]:
+        pixels_CHW = compose(layout, fraction_2HW, taken)
+        red, infrared = (pixels_CHW[list(BANDS).index(name)] for name in ("B4", "B8"))
+        index_HW = (infrared - red) / (infrared + red)
+        greenness[taken.date.month] = [index_HW[layout.before_HW == value].mean() for value in (NARROW, INDUSTRIAL)]
+    crops, roofs = zip(*(greenness[month] for month in (4, 7, 10)), strict=True)
+    assert crops[1] > 1.4 * max(crops[0], crops[2])
+    assert max(roofs) - min(roofs) < 0.05
+
+
 def test_ground_that_did_not_change_keeps_its_pattern(layout, fraction_2HW):
     same = ~layout.changed_HW
     assert (fraction_2HW[0][same] == fraction_2HW[1][same]).all()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from rsfm.encoder import Encoder, EncoderConfig, FeatureMap
 from rsfm.params import Channels
 
+STRIDES = (2, 2, 1)
+
 
 class ConvSmallConfig(EncoderConfig):
     """Small convolutional network, 0.7 million weights: for minutes on a CPU."""
@@ -26,20 +28,18 @@ class ConvSmall(Encoder):
     def __init__(self, config: Any, bands: int) -> None:
         super().__init__(config, bands)
         self.bands, self.width, self.stride, self.margin = bands, config.width, 4, 20
-        first, second = config.width // 4, config.width // 2
         self.stem = nn.Sequential(
             nn.Conv2d(bands, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)
         )
-        self.blocks = nn.ModuleList(
-            [_Residual(32, first, 2), _Residual(first, second, 2), _Residual(second, config.width, 1)]
-        )
+        widths = [32, config.width // 4, config.width // 2, config.width]
+        self.blocks = nn.ModuleList(_Residual(*shape) for shape in zip(widths, widths[1:], STRIDES, strict=False))
 
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
         features_BDhw = self.stem(pixels_BCHW)
         maps, stride = [], 1
-        for block in self.blocks:
+        for block, step in zip(self.blocks, STRIDES, strict=True):
             features_BDhw = block(features_BDhw)
-            stride *= block.stride
+            stride *= step
             maps.append(FeatureMap(features_BDhw, stride))
         return maps
 
@@ -52,7 +52,6 @@ class _Residual(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
         self.conv = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(outputs),

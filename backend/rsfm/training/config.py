@@ -20,4 +20,12 @@ class TrainingConfig(Config):
     decay_all: bool = Field(True, description="Decay biases and norms as well, as MoCo v2 does and MAE does not.")
     schedule: Literal["step", "epoch"] = Field("step", description="The cosine falls with every step or every epoch.")
     warmup: float = Field(0.05, ge=0, le=0.5, description="Share of the budget in which the learning rate rises.")
+    final_rate: float = Field(0, ge=0, le=1, description="Learning rate at the end, as a share of its peak.")
+    decay_growth: float = Field(
+        1, ge=0.001, le=1000, description="Weight decay at the end, as a multiple of that at the start; DINO takes 10."
+    )
+    epsilon: Annotated[float, Hint(advanced=True)] = Field(
+        1e-8, ge=1e-12, le=1, description="AdamW's floor of the second moment's root."
+    )
     clip_norm: float = Field(1.0, ge=0, le=100, description="Limit of the gradient's norm; 0 sets none.")
+    clip_each: bool = Field(False, description="Limit each tensor's gradient by itself, as DINO does.")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from rsfm.training.scores import confusion, mean_iou
 
@@ -45,7 +46,7 @@ def fit(
     mean_D = features_ND.mean(axis=0)
     std_D = np.maximum(features_ND.std(axis=0), 1e-6)
     model = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=500)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):  # threads cost more than they give on so little
         warnings.simplefilter("ignore", ConvergenceWarning)  # 500 steps are close enough for a map
         model.fit((features_ND - mean_D) / std_D, class_N)
     coefficients, intercepts = model.coef_, model.intercept_

@@ -14,7 +14,14 @@ from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
-from rsfm.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from rsfm.training.optimizer import (
+    clip_each,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+    set_weight_decay,
+    weight_decay,
+)
 
 CHECKPOINT_EVERY_SECONDS = 300
 METRIC_EVERY_SECONDS = 1
@@ -122,6 +129,7 @@ def _step(
 ) -> dict[str, float]:
     progress = budget.progress(position)
     set_learning_rate(optimizer, learning_rate(config, progress, budget.epochs(position)))
+    set_weight_decay(optimizer, weight_decay(config, progress))
     loss = method.loss(sample, progress)
     if not torch.isfinite(loss.total):
         raise UserError(
@@ -130,7 +138,10 @@ def _step(
         )
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(loss.total)
-    if config.clip_norm:
+    if config.clip_norm and config.clip_each:
+        fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
+        clip_each(method.parameters(), config.clip_norm)
+    elif config.clip_norm:
         fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm)
     optimizer.step()
     return {"loss": loss.total.item(), **loss.parts}

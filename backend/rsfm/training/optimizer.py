@@ -1,22 +1,28 @@
 """Optimizers and the learning rate of a step."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
+from rsfm.blocks.schedules import ease
 from rsfm.training.config import TrainingConfig
 
 
 def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Make the optimizer of a recipe over what is trained; biases and norms decay only if the recipe says so."""
+    """Make the optimizer of a recipe over what is trained; biases and norms decay only if the recipe says so.
+
+    A module's `undecayed` names more parameters that decay only then.
+    """
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
+    undecayed: tuple[str, ...] = getattr(module, "undecayed", ())
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        plain = config.decay_all or (parameter.ndim > 1 and not name.endswith(".bias"))
+        plain = config.decay_all or (parameter.ndim > 1 and not name.endswith(".bias") and name not in undecayed)
         (decayed if plain else kept).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay},
@@ -25,7 +31,7 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=config.epsilon)
 
 
 def learning_rate(config: TrainingConfig, progress: float, epochs: float) -> float:
@@ -40,10 +46,30 @@ def learning_rate(config: TrainingConfig, progress: float, epochs: float) -> flo
     if progress < config.warmup:
         return config.learning_rate * progress / config.warmup
     rest = (progress - config.warmup) / (1 - config.warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+    return config.learning_rate * ease(min(rest, 1.0), 1, config.final_rate)
+
+
+def weight_decay(config: TrainingConfig, progress: float) -> float:
+    """Return the weight decay at a moment of the training, from 0 to 1."""
+    return config.weight_decay * ease(progress, 1, config.decay_growth)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give all groups of an optimizer one learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:
+    """Give all groups of an optimizer that decay one weight decay."""
+    for group in optimizer.param_groups:
+        if group["weight_decay"]:
+            group["weight_decay"] = decay
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> None:
+    """Shrink the gradient of each parameter by itself to a norm of at most `limit`, as DINO does."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_((limit / (parameter.grad.norm() + 1e-6)).clamp(max=1))

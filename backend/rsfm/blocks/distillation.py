@@ -1,0 +1,57 @@
+"""Parameters that all self-distillations with prototypes have, and what follows from them at a moment of a training."""
+
+from pydantic import Field
+
+from rsfm.blocks.projection import ProjectionHead
+from rsfm.blocks.schedules import climb, ease
+from rsfm.encoder import Encoder
+from rsfm.method import MethodConfig
+from rsfm.params import Channels, Fraction, Pixels
+
+
+class DistillationConfig(MethodConfig):
+    """Base of the configs of DINO, SatDINO and PerA."""
+
+    large_size: Pixels = Field(32, ge=4, le=2048, description="Side of the two large views.")
+    small_size: Pixels = Field(16, ge=4, le=2048, description="Side of the small views.")
+    small_views: int = Field(4, ge=0, le=32, description="Number of small views of a window.")
+    split: Fraction = Field(
+        0.4, ge=0.06, le=1, description="Share of a window that a large view covers at least, and a small one at most."
+    )
+    prototypes: int = Field(
+        1024, ge=2, le=262144, description="Groups that views are sorted into; more than 4096 need many rasters."
+    )
+    hidden: Channels = Field(512, ge=4, le=8192, description="Width of the head.")
+    bottleneck: Channels = Field(64, ge=2, le=2048, description="Features that are compared with the prototypes.")
+    temperature: Fraction = Field(0.1, ge=0.01, le=10, description="Sharpness of the student; lower is sharper.")
+    teacher_temperature: Fraction = Field(
+        0.04, ge=0.005, le=10, description="Sharpness of the teacher at the start; too soft, and all views become one."
+    )
+    teacher_temperature_end: Fraction = Field(0.07, ge=0.005, le=10, description="Sharpness of the teacher later on.")
+    temperature_share: Fraction = Field(
+        0.1, ge=0, le=1, description="Share of the training in which the teacher's sharpness changes."
+    )
+    temperature_steps: Channels = Field(
+        0, ge=0, le=100000, description="Equal steps in which it changes, such as epochs; 0 changes it smoothly."
+    )
+    momentum: Fraction = Field(
+        0.996, ge=0, le=1, description="Share of its weights the teacher keeps at a step; rises to all of them."
+    )
+    centre_momentum: Fraction = Field(0.9, ge=0, le=1, description="Share of its centre the teacher keeps at a step.")
+    drop_path: Fraction = Field(0.1, ge=0, le=0.9, description="Share of the student's branches left out at random.")
+
+
+def teacher_temperature(config: DistillationConfig, progress: float) -> float:
+    """Return the teacher's temperature; it never takes longer than the training, however short that is."""
+    first, last = config.teacher_temperature, config.teacher_temperature_end
+    return climb(progress, config.temperature_share, first, last, config.temperature_steps)
+
+
+def teacher_momentum(config: DistillationConfig, progress: float) -> float:
+    """Return the share of its weights that the teacher keeps at a step."""
+    return ease(progress, config.momentum, 1)
+
+
+def make_head(config: DistillationConfig, encoder: Encoder, scaled: bool) -> ProjectionHead:
+    """Make the head of a student, or of its teacher."""
+    return ProjectionHead(encoder.width, config.hidden, config.bottleneck, config.prototypes, scaled)

@@ -1,0 +1,47 @@
+"""Stochastic depth: leave residual branches out at random while training.
+
+Huang et al., 2016, arXiv:1603.09382; by subsets of a batch as DINOv2 does, Oquab et al., 2023, arXiv:2304.07193.
+
+Shape letters: B batch, L tokens, D width.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+
+
+class SubsetDropPath(nn.Module):
+    """Keeps the branch for a fixed share of a batch, larger by as much as the others lose."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch_BLD: Tensor) -> Tensor:
+        if not self.training:
+            return branch_BLD
+        return self.keep(branch_BLD, torch.randperm(len(branch_BLD), device=branch_BLD.device))
+
+    def keep(self, branch_BLD: Tensor, order_B: Tensor) -> Tensor:
+        """Keep the branch of the first entries of an order, at least one, and 0 for the others."""
+        count = len(branch_BLD)
+        kept = max(int(count * (1 - self.rate)), 1)
+        factor_B = torch.zeros(count, device=branch_BLD.device, dtype=branch_BLD.dtype)
+        factor_B[order_B[:kept]] = count / kept
+        return branch_BLD * factor_B[:, None, None]
+
+
+def drop_by_sample(blocks: Sequence[Any], rate: float) -> None:
+    """Leave branches out for each window by itself, from 0 in the first block to `rate` in the last."""
+    for index, block in enumerate(blocks):
+        share = rate * index / max(len(blocks) - 1, 1)
+        block.drop_path1, block.drop_path2 = (DropPath(share) if share else nn.Identity() for _ in range(2))
+
+
+def drop_by_subset(blocks: Sequence[Any], rate: float) -> None:
+    """Leave branches out for a share of the batch, at the same rate in every block."""
+    for block in blocks:
+        block.drop_path1, block.drop_path2 = (SubsetDropPath(rate) if rate else nn.Identity() for _ in range(2))

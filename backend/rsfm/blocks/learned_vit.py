@@ -1,0 +1,126 @@
+"""Vision transformer with learned positions, as DINO, SatDINO and PerA train it.
+
+Dosovitskiy et al., 2021, arXiv:2010.11929; Caron et al., 2021, arXiv:2104.14294; the token of the pixel size: Straka et
+al., 2025, SatDINO, arXiv:2508.21402.
+
+Shape letters: B batch, C bands, H rows, W columns, L patches, K patches given, T tokens, D width, h and w rows and
+columns of patches.
+"""
+
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from timm.layers.patch_embed import PatchEmbed
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rsfm.blocks.positions import scale_positions
+from rsfm.blocks.projection import initialise_normal
+from rsfm.blocks.transformer import SIZES, TokenEncoder, transformer_blocks
+from rsfm.encoder import EncoderConfig, FeatureMap
+from rsfm.errors import UserError
+from rsfm.params import Channels, Pixels
+
+GIANT = {"giant": (1024, 40, 16)}
+"""What PerA calls ViT-G/16-1024."""
+
+
+class LearnedViTConfig(EncoderConfig):
+    """Vision transformer with learned positions."""
+
+    size: Literal["tiny", "small", "base", "large", "giant", "free"] = Field(
+        "free", description="Published size; free takes width, depth and heads below."
+    )
+    patch_size: Pixels = Field(4, ge=1, le=64, description="Side of a patch; the window is a multiple of it.")
+    window: Pixels = Field(32, ge=4, le=2048, description="Side of the windows that the positions are learned for.")
+    width: Channels = Field(192, ge=4, le=4096, multiple_of=4, description="Features of a patch.")
+    depth: Channels = Field(4, ge=1, le=64, description="Number of blocks.")
+    heads: Channels = Field(3, ge=1, le=64, description="Attention heads of a block.")
+    pooling: Literal["class", "mean"] = Field(
+        "class", description="A window's vector: the class token, or the mean of its patches."
+    )
+    gsd_token: bool = Field(False, description="Add a token that learns the size of a pixel; SatDINO needs it.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"Width ({self.width}) must be a multiple of heads ({self.heads}).")
+        if self.window % self.patch_size:
+            raise ValueError(f"Window ({self.window} px) must be a multiple of the patch size ({self.patch_size} px).")
+        return self
+
+
+class LearnedViT(TokenEncoder):
+    """Tokens are the class token, the patches row by row, and last the token of the pixel size if it has one."""
+
+    def __init__(self, config: Any, bands: int) -> None:
+        super().__init__(config, bands)
+        width, depth, heads = (SIZES | GIANT).get(config.size, (config.width, config.depth, config.heads))
+        self.bands, self.width, self.stride, self.margin = bands, width, config.patch_size, None
+        self.patch_size, self.window, self.pooling = config.patch_size, config.window, config.pooling
+        self.last_tokens = int(config.gsd_token)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        if config.gsd_token:
+            self.gsd_register = nn.Parameter(torch.zeros(1, 1, width))
+            nn.init.trunc_normal_(self.gsd_register, std=0.02)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid**2 + self.last_tokens, width))
+        self.patch_embed = PatchEmbed(None, config.patch_size, bands, width)
+        self.blocks = transformer_blocks(width, depth, heads)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks.apply(initialise_normal)
+        for table in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def embed(self, pixels_BCHW: Tensor) -> Tensor:
+        tokens_BLD: Tensor = self.patch_embed(pixels_BCHW)
+        return tokens_BLD + self.positions(pixels_BCHW)
+
+    def positions(self, pixels_BCHW: Tensor) -> Tensor:
+        """Return positions_1LD of the patches of windows of this size."""
+        height, width = pixels_BCHW.shape[2:]
+        positions_1TD = scale_positions(self.pos_embed, self._patches(pixels_BCHW), height == width, self.last_tokens)
+        return positions_1TD[:, 1 : positions_1TD.shape[1] - self.last_tokens]
+
+    def sequence(self, tokens_BKD: Tensor) -> Tensor:
+        """Put the class token before, and the token of the pixel size behind, tokens that have their positions."""
+        class_11D = self.cls_token + self.pos_embed[:, :1]
+        parts = [class_11D.expand(len(tokens_BKD), -1, -1), tokens_BKD]
+        if self.last_tokens:
+            parts.append((self.gsd_register + self.pos_embed[:, -1:]).expand(len(tokens_BKD), -1, -1))
+        return torch.cat(parts, dim=1)
+
+    def encode_all(self, tokens_BKD: Tensor) -> Tensor:
+        """Return encoded_BTD: the class token, those given, and the token of the pixel size; normalised."""
+        encoded_BTD: Tensor = self.norm(self.blocks(self.sequence(tokens_BKD)))
+        return encoded_BTD
+
+    def encode(self, tokens_BKD: Tensor) -> Tensor:
+        return self.encode_all(tokens_BKD)[:, : 1 + tokens_BKD.shape[1]]
+
+    def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
+        """Return the middle block's features, normalised without weights, and the last one's with the norm."""
+        rows, columns = self._patches(pixels_BCHW)
+        half = len(self.blocks) // 2
+        middle_BTD = self.blocks[:half](self.sequence(self.embed(pixels_BCHW)))
+        last_BTD = self.norm(self.blocks[half:](middle_BTD))
+        middle_BTD = functional.layer_norm(middle_BTD, (self.width,), eps=1e-6)
+        return [
+            FeatureMap(tokens_BTD[:, 1 : 1 + rows * columns].mT.unflatten(2, (rows, columns)), self.patch_size)
+            for tokens_BTD in (middle_BTD, last_BTD)
+        ]
+
+    def embedding(self, pixels_BCHW: Tensor) -> Tensor:
+        """Return the normalised class token, or the mean of the normalised patches."""
+        encoded_BKD = self.encode(self.embed(pixels_BCHW))
+        return encoded_BKD[:, 0] if self.pooling == "class" else encoded_BKD[:, 1:].mean(1)
+
+    def _patches(self, pixels_BCHW: Tensor) -> tuple[int, int]:
+        height, width = pixels_BCHW.shape[2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise UserError(
+                f"A window of {height} x {width} px is not a whole number of patches of {self.patch_size} px. "
+                f"Choose a multiple of {self.patch_size} under 'Window', and for the sizes of the views.",
+                "window",
+            )
+        return height // self.patch_size, width // self.patch_size

@@ -1,0 +1,56 @@
+"""Hide patches at random, and cut windows into patches.
+
+Shape letters: B batch, C bands, H rows, W columns, L patches, K kept, D width, P values of a patch.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Split(NamedTuple):
+    """Which patches are kept and which hidden.
+
+    Attributes:
+        keep_BK: indices of the kept patches, in the order an encoder sees them.
+        restore_BL: for each patch its place in the order "kept, then hidden".
+        hidden_BL: 1 where hidden, 0 where kept; float.
+    """
+
+    keep_BK: Tensor
+    restore_BL: Tensor
+    hidden_BL: Tensor
+
+
+def kept_count(patches: int, share_hidden: float) -> int:
+    """Tell how many patches stay; truncated in floating point as the authors' code does: 0.9 of 100 keeps 9."""
+    return int(patches * (1 - share_hidden))
+
+
+def split_patches(noise_BL: Tensor, kept: int) -> Split:
+    """Keep the patches with the least noise."""
+    order_BL = torch.argsort(noise_BL, dim=1, stable=True)
+    restore_BL = torch.argsort(order_BL, dim=1)
+    return Split(order_BL[:, :kept], restore_BL, (restore_BL >= kept).float())
+
+
+def take(tokens_BLD: Tensor, index_BK: Tensor) -> Tensor:
+    """Take tokens_BKD by their indices."""
+    return tokens_BLD.gather(1, index_BK[:, :, None].expand(-1, -1, tokens_BLD.shape[2]))
+
+
+def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
+    """Cut windows into patches_BLP, row-major; inside a patch row, then column, then band, the band fastest."""
+    count, bands, height, width = pixels_BCHW.shape
+    rows, columns = height // patch_size, width // patch_size
+    cut_BChpwp = pixels_BCHW.reshape(count, bands, rows, patch_size, columns, patch_size)
+    return cut_BChpwp.permute(0, 2, 4, 3, 5, 1).reshape(count, rows * columns, -1)
+
+
+def unpatchify(patches_BLP: Tensor, patch_size: int, rows: int) -> Tensor:
+    """Put patches back together as pixels_BCHW; `rows` of patches."""
+    count, patches, _ = patches_BLP.shape
+    columns = patches // rows
+    cut_BhwppC = patches_BLP.reshape(count, rows, columns, patch_size, patch_size, -1)
+    return cut_BhwppC.permute(0, 5, 1, 3, 2, 4).reshape(count, -1, rows * patch_size, columns * patch_size)

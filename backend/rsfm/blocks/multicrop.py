@@ -1,0 +1,71 @@
+"""Many views of a window, two large and several small ones, as DINO draws them.
+
+Caron et al., 2020, arXiv:2006.09882 (multi-crop); Caron et al., 2021, arXiv:2104.14294 (recipe).
+
+Shape letters: B batch, C bands, H rows, W columns, V views, N rows of a pass, D features.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rsfm.blocks.crops import Crop, cut, draw_crop
+from rsfm.blocks.photometry import Chances, draw_light, relight
+from rsfm.blocks.views import View
+
+FIRST = Chances(blur=1.0)
+SECOND = Chances(blur=0.1, invert=0.2)
+SMALL = Chances(blur=0.5)
+
+
+class DrawnView(NamedTuple):
+    """A view with the rectangle it was cut from, and its side."""
+
+    view: View
+    crop: Crop
+    size: int
+
+
+def draw_views(
+    view: View, sizes: tuple[int, int], areas: Sequence[tuple[float, float]], published_size: int = 224
+) -> list[DrawnView]:
+    """Draw two large views and a small one for each further entry of `areas`.
+
+    Args:
+        sizes: side of large and of small views.
+        areas: least and greatest share of the window's area, of each view.
+        published_size: side of a large view in the recipe; the blur is drawn for it.
+    """
+    pixels_BCHW, valid_BHW = view
+    count, _, height, width = pixels_BCHW.shape
+    drawn = []
+    for index, area in enumerate(areas):
+        size = sizes[0] if index < 2 else sizes[1]
+        crop = draw_crop(count, height, width, area, pixels_BCHW.device)
+        chances = (FIRST, SECOND)[index] if index < 2 else SMALL
+        light = draw_light(count, chances, sizes[0] / published_size, pixels_BCHW.device)
+        drawn.append(DrawnView(relight(cut(pixels_BCHW, valid_BHW, crop, size, "bicubic"), light), crop, size))
+    return drawn
+
+
+def equal_parts(low: float, high: float, parts: int) -> list[tuple[float, float]]:
+    """Cut a range into equal parts, the lowest first: SatDINO's uniform sampling of views."""
+    step = (high - low) / max(parts, 1)
+    return [(low + index * step, low + (index + 1) * step) for index in range(parts)]
+
+
+def in_passes(forward: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> Tensor:
+    """Run `forward` once for all consecutive views of one size; return what it gives for each view, results_VBD."""
+    results = []
+    for _, group in groupby(views, key=lambda view: view.shape):
+        same = list(group)
+        results.append(forward(torch.cat(same)).unflatten(0, (len(same), -1)))
+    return torch.cat(results)
+
+
+def usable(views: Sequence[View]) -> Tensor:
+    """Tell which views have at least half of their pixels valid, usable_VB."""
+    return torch.stack([view.valid_BHW.flatten(1).float().mean(1) >= 0.5 for view in views])

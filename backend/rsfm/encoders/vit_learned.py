@@ -1,0 +1,19 @@
+"""Vision transformer with learned positions, as a member of the form."""
+
+from typing import Any, Literal
+
+from rsfm.blocks.learned_vit import LearnedViT, LearnedViTConfig
+
+
+class ViTLearnedConfig(LearnedViTConfig):
+    """Vision transformer with learned positions, for DINO, SatDINO and PerA: made for a GPU, or for hours on a CPU."""
+
+    name: Literal["vit_learned"] = "vit_learned"
+
+
+class ViTLearned(LearnedViT):
+    name = "vit_learned"
+    Config = ViTLearnedConfig
+
+    def __init__(self, config: Any, bands: int) -> None:
+        super().__init__(config, bands)

@@ -1,0 +1,304 @@
+"""Splits labelled polygons into what is learnt from and what is judged by, in blocks of ground.
+
+Neighbouring pixels resemble each other, so a score on pixels next to the training pixels flatters. Polygons stay whole,
+a block goes to one side as a whole, and test pixels close to a training polygon are dropped.
+
+Shape letters: N labelled pixels, P polygons, K classes, G groups of polygons (blocks), M pairs.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyogrio.raw
+import shapely
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from rsfm.raster.grid import Grid, Window
+from rsfm.raster.labels import Indices, Labels
+
+Flags = NDArray[np.bool_]
+
+GAP = 8
+"""Pixels between training and test."""
+BLOCKS_A_SIDE = 8
+"""The labelled extent is cut in about this many blocks a side."""
+TRIES = 24
+"""Random orders in which the blocks are dealt out; the best balanced deal is kept."""
+FEWEST_POLYGONS = 3
+"""With fewer polygons in a class, cross-validation says nothing."""
+
+
+class Block(NamedTuple):
+    """A square of ground, cut to the raster, and the part it belongs to."""
+
+    window: Window
+    part: Literal["train", "test"]
+
+
+class Split(NamedTuple):
+    """Which labelled pixels are for training and which for test; those in the gap are in neither.
+
+    Attributes:
+        block_px: side of the blocks; 0 when polygons were dealt out one by one.
+        gap_px: distance kept between the two parts.
+        blocks: those with labels in them, for drawing.
+        sentences: what the user should know.
+    """
+
+    train_N: Flags
+    test_N: Flags
+    block_px: int
+    gap_px: int
+    blocks: tuple[Block, ...]
+    sentences: tuple[str, ...]
+
+
+class Folds(NamedTuple):
+    """Attributes: fold_N: 0 to folds - 1 for each labelled pixel, None when it cannot be judged; sentences: why not."""
+
+    fold_N: Indices | None
+    folds: int
+    sentences: tuple[str, ...]
+
+
+class _Polygons(NamedTuple):
+    """What the split needs to know of the polygons.
+
+    Attributes:
+        class_P, pixels_P, row_P, column_P: class, number of pixels, centroid in pixels.
+        near_pixel_M, near_polygon_M, near_distance_M: labelled pixels and the foreign polygons within the gap.
+    """
+
+    class_P: Indices
+    pixels_P: Indices
+    row_P: NDArray[np.float64]
+    column_P: NDArray[np.float64]
+    near_pixel_M: Indices
+    near_polygon_M: Indices
+    near_distance_M: NDArray[np.float64]
+
+
+def split_blocks(labels: Labels, grid: Grid, block_m: float, seed: int, gap: int = GAP) -> Split:
+    """Deal blocks of ground to training and test so that every class with two polygons or more is on both sides.
+
+    Blocks are squares counted from the raster's pixel (0, 0); a polygon belongs to the block of its centroid. Where a
+    class would vanish from a side, blocks are made smaller first, then the gap.
+
+    Args:
+        block_m: side of a block in metres; 0 takes an eighth of the labelled extent.
+        gap: test pixels within this many pixels of a training polygon are dropped.
+    """
+    labels = _renumber(labels)
+    polygons = _measure(labels, gap)
+    asked = round(block_m / grid.gsd) if block_m else _extent(labels) // BLOCKS_A_SIDE
+    asked = min(max(asked, 1), max(grid.height, grid.width))
+    for kept_gap in [gap] + [gap >> step for step in range(1, gap.bit_length() + 1)]:
+        for block_px in _sizes(asked):
+            group_P = _groups(polygons, block_px, grid)
+            train_P = _deal(labels, polygons, group_P, kept_gap, seed)
+            if train_P is not None:
+                train_N = train_P[labels.polygon_N]
+                test_N = ~train_N & ~_in_gap(polygons, train_P, kept_gap, len(train_N))
+                blocks = _blocks(labels, polygons, group_P, train_P, block_px, grid)
+                told = _sentences(labels, asked, block_px, gap, kept_gap, grid)
+                return Split(train_N, test_N, block_px, kept_gap, blocks, told)
+    raise AssertionError("without a gap, polygons can always be dealt out one by one")
+
+
+def polygon_folds(labels: Labels, folds: int, seed: int) -> Folds:
+    """Deal polygons to folds for cross-validation: whole, and every class in every fold.
+
+    There are fewer folds when a class has fewer polygons; with fewer than three in a class there are none.
+    """
+    labels = _renumber(labels)
+    scarce = [
+        f"'{name}' ({count})"
+        for name, count in zip(labels.names, labels.polygons, strict=True)
+        if count < FEWEST_POLYGONS
+    ]
+    if scarce:
+        verb = "have" if len(scarce) > 1 else "has"
+        told = (
+            f"{', '.join(scarce)} {verb} fewer than {FEWEST_POLYGONS} polygons, so it cannot be judged by "
+            "cross-validation which features are best. Draw more polygons."
+        )
+        return Folds(None, 0, (told,))
+    random = np.random.default_rng(seed)
+    count = max(min(folds, *labels.polygons), 2)
+    polygons = _measure(labels, gap=0)
+    fold_P = np.zeros(len(polygons.class_P), np.int64)
+    load = np.zeros(count)
+    for value in range(len(labels.names)):
+        own = random.permutation(np.flatnonzero(polygons.class_P == value))
+        class_load = np.zeros(count)
+        for polygon in own[np.argsort(-polygons.pixels_P[own], kind="stable")]:
+            fold = int(np.lexsort((load, class_load))[0])
+            fold_P[polygon] = fold
+            class_load[fold] += polygons.pixels_P[polygon]
+            load[fold] += polygons.pixels_P[polygon]
+    return Folds(fold_P[labels.polygon_N], count, ())
+
+
+def write_split(path: Path, split: Split, grid: Grid) -> None:
+    """Write the blocks as a GeoPackage with an attribute "part", which is "train" or "test"."""
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    partial.unlink(missing_ok=True)
+    shapes = [shapely.Polygon([grid.transform @ corner for corner in _corners(block.window)]) for block in split.blocks]
+    pyogrio.raw.write(
+        partial,
+        np.array(shapely.to_wkb(shapes), object),
+        field_data=[np.array([block.part for block in split.blocks], object)],
+        fields=np.array(["part"], object),
+        layer="split",
+        geometry_type="Polygon",
+        crs=grid.crs.to_wkt() if grid.crs else None,
+        driver="GPKG",
+    )
+    os.replace(partial, path)
+
+
+def _renumber(labels: Labels) -> Labels:
+    """Count polygons anew, because pixels may have been left out since the labels were read."""
+    first_P, polygon_N = np.unique(labels.polygon_N, return_index=True, return_inverse=True)[1:]
+    counts_K = np.bincount(labels.class_N[first_P], minlength=len(labels.names))
+    return labels._replace(polygon_N=polygon_N, polygons=tuple(counts_K.tolist()))
+
+
+def _measure(labels: Labels, gap: int) -> _Polygons:
+    pixels_P = np.bincount(labels.polygon_N)
+    first_P = np.unique(labels.polygon_N, return_index=True)[1]
+    row_P = np.bincount(labels.polygon_N, labels.rows_N) / pixels_P
+    column_P = np.bincount(labels.polygon_N, labels.columns_N) / pixels_P
+    near = _near(labels, gap) if gap else (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    return _Polygons(labels.class_N[first_P], pixels_P, row_P, column_P, *near)
+
+
+def _near(labels: Labels, gap: int) -> tuple[Indices, Indices, NDArray[np.float64]]:
+    """Find the pixels within `gap` of each polygon that belong to other polygons."""
+    points_N2 = np.stack([labels.rows_N, labels.columns_N], 1)
+    order = np.argsort(labels.polygon_N, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(labels.polygon_N[order])) + 1)
+    boxes = [shapely.box(*points_N2[own].min(0), *points_N2[own].max(0)) for own in members]
+    grown = [shapely.box(*(points_N2[own].min(0) - gap), *(points_N2[own].max(0) + gap)) for own in members]
+    pixels, polygons, distances = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
+    trees: dict[int, cKDTree] = {}
+    for one, other in zip(*shapely.STRtree(boxes).query(grown, predicate="intersects"), strict=True):
+        if one == other:
+            continue
+        if one not in trees:
+            trees[one] = cKDTree(points_N2[members[one]])
+        distance = np.asarray(trees[one].query(points_N2[members[other]], distance_upper_bound=gap + 1e-6)[0])
+        close = np.isfinite(distance)
+        pixels.append(members[other][close])
+        polygons.append(np.full(int(close.sum()), one))
+        distances.append(distance[close])
+    return np.concatenate(pixels), np.concatenate(polygons), np.concatenate(distances)
+
+
+def _extent(labels: Labels) -> int:
+    return int(max(np.ptp(labels.rows_N), np.ptp(labels.columns_N))) + 1
+
+
+def _sizes(asked: int) -> list[int]:
+    """Return the sides to try, each half of the one before, then 0: every polygon on its own."""
+    return [asked >> step for step in range(asked.bit_length() + 1)]
+
+
+def _groups(polygons: _Polygons, block_px: int, grid: Grid) -> Indices:
+    """Number the block of each polygon."""
+    if not block_px:
+        return np.arange(len(polygons.class_P))
+    across = grid.width // block_px + 1
+    keys_P = (polygons.row_P // block_px).astype(int) * across + (polygons.column_P // block_px).astype(int)
+    return np.asarray(np.unique(keys_P, return_inverse=True)[1], np.int64)
+
+
+def _deal(labels: Labels, polygons: _Polygons, group_P: Indices, gap: int, seed: int) -> Flags | None:
+    """Return which polygons are for training, from the best balanced of several deals; None if none is possible."""
+    random = np.random.default_rng(seed)
+    counts_GK = np.zeros((int(group_P.max()) + 1, len(labels.names)))
+    np.add.at(counts_GK, (group_P, polygons.class_P), polygons.pixels_P)
+    single_K = np.array(labels.polygons) == 1
+    best, best_score = None, np.inf
+    for _ in range(TRIES):
+        train_G = _deal_once(random, counts_GK, single_K)
+        train_P = train_G[group_P]
+        kept_N = ~_in_gap(polygons, train_P, gap, len(labels.class_N)) & ~train_P[labels.polygon_N]
+        test_K = np.bincount(labels.class_N[kept_N], minlength=len(labels.names))
+        train_K = counts_GK[train_G].sum(0)
+        possible = (train_K > 0).all() and (test_K[~single_K] > 0).all()
+        score = float(np.abs(train_K - test_K)[~single_K] @ (1 / counts_GK.sum(0)[~single_K]))
+        if possible and score < best_score:
+            best, best_score = train_P, score
+    return best
+
+
+def _deal_once(random: np.random.Generator, counts_GK: NDArray[np.float64], single_K: Flags) -> Flags:
+    """Deal the blocks of the rarest class first, each to the side that lacks its classes more."""
+    share_GK = counts_GK / counts_GK.sum(0)
+    side_G = np.zeros(len(counts_GK), np.int64)  # 1 training, -1 test, 0 not dealt yet
+    side_G[(counts_GK[:, single_K] > 0).any(1)] = 1
+    for value in np.argsort((counts_GK > 0).sum(0), kind="stable"):
+        own = random.permutation(np.flatnonzero((counts_GK[:, value] > 0) & (side_G == 0)))
+        for group in own[np.argsort(-counts_GK[own, value], kind="stable")]:
+            lead_K = np.asarray(side_G @ share_GK)
+            lead = lead_K[value] if abs(lead_K[value]) > 1e-9 else lead_K @ share_GK[group]
+            side_G[group] = -1 if lead > 1e-9 else 1 if lead < -1e-9 else random.choice([-1, 1])
+    return np.asarray(side_G > 0)
+
+
+def _in_gap(polygons: _Polygons, train_P: Flags, gap: int, pixels: int) -> Flags:
+    """Mark labelled pixels within the gap of a training polygon that is not their own."""
+    close_M = (polygons.near_distance_M <= gap) & train_P[polygons.near_polygon_M]
+    in_gap_N = np.zeros(pixels, bool)
+    if gap:
+        in_gap_N[polygons.near_pixel_M[close_M]] = True
+    return in_gap_N
+
+
+def _blocks(
+    labels: Labels, polygons: _Polygons, group_P: Indices, train_P: Flags, block_px: int, grid: Grid
+) -> tuple[Block, ...]:
+    found = []
+    for polygon in np.unique(group_P, return_index=True)[1]:
+        if block_px:
+            row, column = (int(at[polygon] // block_px) * block_px for at in (polygons.row_P, polygons.column_P))
+            window = Window(row, column, block_px, block_px).intersection(grid.window)
+        else:
+            rows, columns = (at[labels.polygon_N == polygon] for at in (labels.rows_N, labels.columns_N))
+            window = Window(int(rows.min()), int(columns.min()), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+        found.append(Block(window, "train" if train_P[polygon] else "test"))
+    return tuple(found)
+
+
+def _sentences(labels: Labels, asked: int, block_px: int, gap: int, kept_gap: int, grid: Grid) -> tuple[str, ...]:
+    told = []
+    if not block_px:
+        told.append("Polygons were dealt out one by one, because in blocks a class would be missing on one side.")
+    elif block_px < asked:
+        told.append(
+            f"Blocks of {asked * grid.gsd:.4g} m would leave a class on one side only; blocks of "
+            f"{block_px * grid.gsd:.4g} m are used."
+        )
+    else:
+        told.append(f"The scores come from blocks of {block_px * grid.gsd:.4g} m that were held out.")
+    if kept_gap < gap:
+        told.append(
+            f"The gap between training and test is {kept_gap} px instead of {gap} px, because the polygons of a class "
+            "lie close together; scores may flatter."
+        )
+    told += [
+        f"'{name}' has one polygon: it is learnt from and cannot be judged. Draw two more elsewhere."
+        for name, count in zip(labels.names, labels.polygons, strict=True)
+        if count == 1
+    ]
+    return tuple(told)
+
+
+def _corners(window: Window) -> list[tuple[int, int]]:
+    """Return column and row of the corners."""
+    right, bottom = window.column + window.width, window.row + window.height
+    return [(window.column, window.row), (right, window.row), (right, bottom), (window.column, bottom)]

@@ -1,0 +1,69 @@
+"""Square metres on the ellipsoid that each pixel covers, whatever the CRS does to areas.
+
+The ellipsoid is mapped onto a cylinder that keeps areas (Snyder, 1987, "Map Projections: A Working Manual", USGS
+Professional Paper 1395, equations 3-11 to 3-13, 10-13), where a pixel is a polygon with four corners.
+"""
+
+import numpy as np
+from rasterio.warp import transform as transform_coordinates
+
+from rsfm.raster.grid import Grid, Window
+from rsfm.raster.resampled import to_map
+
+SEMI_MAJOR_AXIS = 6378137.0
+"""Metres, WGS 84."""
+ECCENTRICITY = 0.0818191908426215
+PLACES, SPACING = 257, 64
+"""The area is computed at this many rows and columns, or at every so many pixels if that is more, and interpolated."""
+
+
+class GroundArea:
+    """The areas of the pixels of a grid; without a CRS, map units count as metres."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._rows, self._columns = _places(grid.height), _places(grid.width)
+        if grid.crs is None:
+            self._areas = np.full((len(self._rows), len(self._columns)), grid.pixel_area)
+        else:
+            self._areas = _corner_areas(grid, self._rows, self._columns)
+
+    def read(self, window: Window) -> np.ndarray:
+        """Return the areas of the pixels of a window, areas_HW, float64."""
+        above, below, down = _neighbours(self._rows, window.row, window.height)
+        left, right, across = _neighbours(self._columns, window.column, window.width)
+        by_row = self._areas[above] * (1 - down[:, None]) + self._areas[below] * down[:, None]
+        return np.asarray(by_row[:, left] * (1 - across) + by_row[:, right] * across)
+
+
+def _neighbours(places: np.ndarray, first: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, for pixels from `first` on, the places before and after them and the part of the way between."""
+    at = np.interp(np.arange(first, first + count), places, np.arange(len(places)))
+    before = at.astype(int)
+    return before, np.minimum(before + 1, len(places) - 1), at - before
+
+
+def _places(size: int) -> np.ndarray:
+    """Return pixels, the first and the last among them."""
+    return np.unique(np.linspace(0, size - 1, max(PLACES, size // SPACING)).round())
+
+
+def _corner_areas(grid: Grid, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Compute the areas of the pixels at rows x columns from their four corners, by the surveyor's formula."""
+    row_RC, column_RC = np.meshgrid(rows, columns, indexing="ij")
+    corners = [(0, 0), (0, 1), (1, 1), (1, 0)]
+    row_4RC = np.stack([row_RC + down for down, _ in corners])
+    column_4RC = np.stack([column_RC + right for _, right in corners])
+    x_4RC, y_4RC = to_map(grid, row_4RC, column_4RC)
+    longitude, latitude = transform_coordinates(grid.crs, "EPSG:4326", x_4RC.ravel(), y_4RC.ravel())
+    east_4RC = np.unwrap(np.radians(longitude).reshape(row_4RC.shape), axis=0)  # a pixel may touch the date line
+    up_4RC = _cylinder_height(np.radians(latitude)).reshape(row_4RC.shape)
+    east_4RC, up_4RC = east_4RC - east_4RC[0], up_4RC - up_4RC[0]  # small numbers keep their digits
+    twice = (east_4RC * np.roll(up_4RC, -1, 0) - np.roll(east_4RC, -1, 0) * up_4RC).sum(0)
+    return np.asarray(np.abs(twice) / 2)
+
+
+def _cylinder_height(latitude: np.ndarray) -> np.ndarray:
+    """Return the height at which a parallel lies on the equal-area cylinder, in square metres a radian."""
+    e, sine = ECCENTRICITY, np.sin(latitude)
+    q = (1 - e**2) * (sine / (1 - e**2 * sine**2) + np.arctanh(e * sine) / e)
+    return np.asarray(SEMI_MAJOR_AXIS**2 * q / 2)

@@ -1,0 +1,138 @@
+"""Two dates on one grid: that of the earlier one, where both have pixels.
+
+Shape letters: C bands, H rows, W columns.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from rasterio.errors import CRSError
+from rasterio.warp import transform_bounds
+
+from rsfm.errors import UserError
+from rsfm.raster.grid import Grid, Window
+from rsfm.raster.reader import Raster, open_raster
+from rsfm.raster.resampled import Resampled, relative_pixel, to_pixels
+
+STRIP_BYTES = 32 * 2**20
+"""Memory for the pixels of one date in one strip; a few copies of it are in use at once."""
+
+
+class Pair(NamedTuple):
+    """Two dates.
+
+    Attributes:
+        before: its grid is the pair's.
+        after: on the grid of `before`.
+        window: the overlap, in pixels of that grid.
+        notes: what the user should know about how the grids were made one.
+    """
+
+    before: Raster
+    after: Resampled
+    window: Window
+    notes: list[str]
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read before_CHW, after_CHW, float32 and 0 where invalid, and valid_HW: usable on both dates."""
+        before_CHW, valid_before_HW = self.before.read(window)
+        after_CHW, valid_after_HW = self.after.read(window)
+        valid_HW = valid_before_HW & valid_after_HW
+        if not valid_HW.all():
+            before_CHW *= valid_HW
+            after_CHW *= valid_HW
+        return before_CHW, after_CHW, valid_HW
+
+    def strips(self, window: Window) -> Iterator[Window]:
+        """Cut a window into strips of whole rows, from top to bottom."""
+        height = max(1, STRIP_BYTES // (4 * self.before.bands * max(window.width, 1)))
+        for row in range(0, window.height, height):
+            yield Window(window.row + row, window.column, min(height, window.height - row), window.width)
+
+
+@contextmanager
+def open_pair(before: str, after: str) -> Iterator[Pair]:
+    """Open two dates.
+
+    Raises:
+        UserError: different numbers of bands, no overlap, or a file that cannot be used.
+    """
+    with open_raster(before, "before") as earlier, open_raster(after, "after") as later:
+        if earlier.bands != later.bands:
+            raise UserError(
+                f"'{earlier.name}' has {earlier.bands} bands and '{later.name}' has {later.bands}. Choose rasters with "
+                "the same bands, in the same order, under 'Before' and 'After'.",
+                "after",
+            )
+        window = _overlap(earlier, later)
+        yield Pair(earlier, Resampled(later, earlier.grid), window, _notes(earlier, later, window))
+
+
+def _overlap(earlier: Raster, later: Raster) -> Window:
+    """Return the pixels of the earlier grid that the outline of the later one touches."""
+    grid = earlier.grid
+    west, south, east, north = _bounds_in(later, grid)
+    inverse = ~grid.transform  # no rotation: the reader refuses it
+    columns = inverse.a * west + inverse.c, inverse.a * east + inverse.c
+    rows = inverse.e * south + inverse.f, inverse.e * north + inverse.f
+    row, column = math.floor(min(rows) + 1e-6), math.floor(min(columns) + 1e-6)
+    bottom, right = math.ceil(max(rows) - 1e-6), math.ceil(max(columns) - 1e-6)
+    window = Window(row, column, bottom - row, right - column).intersection(grid.window)
+    if window.height == 0 or window.width == 0:
+        raise UserError(
+            f"'{earlier.name}' and '{later.name}' do not overlap: {_distance(grid, (west, south, east, north))} lies "
+            "between them. Choose two rasters of the same place under 'Before' and 'After', and check their CRS.",
+            "after",
+        )
+    return window
+
+
+def _bounds_in(raster: Raster, grid: Grid) -> tuple[float, float, float, float]:
+    """Return the outline of a raster in the CRS of a grid."""
+    bounds = raster.grid.bounds
+    if raster.grid.crs == grid.crs:
+        return bounds
+    try:
+        found = transform_bounds(raster.grid.crs, grid.crs, *bounds)
+    except CRSError as error:
+        raise UserError(
+            f"'{raster.name}' cannot be brought into the CRS of the other raster ({error}). Warp it in QGIS with "
+            "'Warp (reproject)', then choose the result under 'After'.",
+            raster.field,
+        ) from error
+    return tuple(found)
+
+
+def _distance(grid: Grid, bounds: tuple[float, float, float, float]) -> str:
+    """Say how much ground lies between a grid and an outline, for people."""
+    west, south, east, north = grid.bounds
+    across = max(bounds[0] - east, west - bounds[2], 0)
+    along = max(bounds[1] - north, south - bounds[3], 0)
+    metres = math.hypot(across, along) / math.sqrt(abs(grid.transform.determinant)) * grid.gsd
+    return f"about {metres / 1000:,.1f} km" if metres >= 1000 else f"about {metres:,.0f} m"
+
+
+def _notes(earlier: Raster, later: Raster, window: Window) -> list[str]:
+    """Say what is done about grids that differ by more than a pixel over the overlap."""
+    grid, other = earlier.grid, later.grid
+    rows = np.array([0, 0, window.height, window.height]) + window.row
+    columns = np.array([0, window.width, 0, window.width]) + window.column
+    found_rows, found_columns = to_pixels(grid, other, rows, columns)
+    bend_rows, bend_columns = found_rows - rows, found_columns - columns
+    bend = max(np.ptp(bend_rows), np.ptp(bend_columns))
+    if bend <= 1:
+        return []
+    crs = "" if grid.crs == other.crs else f" and CRS ({_crs_name(grid)} and {_crs_name(other)})"
+    scale = relative_pixel(other, grid)
+    return [
+        f"The two rasters have different grids{crs}: a pixel of '{earlier.name}' spans {scale:.3g} pixels of "
+        f"'{later.name}', which was resampled onto the grid of '{earlier.name}'."
+    ]
+
+
+def _crs_name(grid: Grid) -> str:
+    code = grid.crs.to_epsg() if grid.crs else None
+    return f"EPSG:{code}" if code else "a CRS of its own"

@@ -1,0 +1,106 @@
+"""Pixels of both dates that stand for the whole overlap: all of them, or every n-th row and column of a large one.
+
+One pass through the files; everything that is global (means, medians, projections, thresholds) is then computed from
+arrays that fit in memory, and does not depend on the area asked for, nor on how the files are read.
+
+Shape letters: C bands, N pixels.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from rsfm.errors import UserError
+from rsfm.raster.difference import SHIFT_COLUMN, SHIFT_ROW
+from rsfm.raster.grid import Window
+from rsfm.raster.pair import Pair
+from rsfm.raster.smoothing import MARGIN, move, smooth, smooth_beside
+
+SAMPLE_BYTES = 512 * 2**20
+KINDS = 8
+FEWEST = 20
+"""Pixels for each band of both dates, below which no statistics can be had."""
+
+
+class PairSample(NamedTuple):
+    """Pixels valid on both dates, from top to bottom, float32.
+
+    Attributes:
+        before_CN, after_CN: as in the files.
+        smooth_before_CN, smooth_after_CN: smoothed.
+        moved_before_CN, moved_after_CN: what lies one pixel beside; NaN beside an invalid pixel.
+        smooth_moved_before_CN, smooth_moved_after_CN: what lies one pixel beside, smoothed.
+        step: rows and columns from one pixel of the sample to the next.
+        valid: pixels of the overlap that are valid on both dates.
+    """
+
+    before_CN: np.ndarray
+    after_CN: np.ndarray
+    smooth_before_CN: np.ndarray
+    smooth_after_CN: np.ndarray
+    moved_before_CN: np.ndarray
+    moved_after_CN: np.ndarray
+    smooth_moved_before_CN: np.ndarray
+    smooth_moved_after_CN: np.ndarray
+    step: int
+    valid: int
+
+
+def take_sample(pair: Pair, done: Callable[[float], None] = lambda part: None) -> PairSample:
+    """Read the overlap once and keep a sample.
+
+    Args:
+        done: told after every strip which part of the overlap is read.
+
+    Raises:
+        UserError: too few pixels are valid on both dates.
+    """
+    window, bands = pair.window, pair.before.bands
+    step = math.ceil(math.sqrt(window.height * window.width * KINDS * bands * 4 / SAMPLE_BYTES))
+    most = -(-window.height // step) * -(-window.width // step)
+    sample_KCN = np.empty((KINDS, bands, most), np.float32)  # what is never filled takes no memory
+    count = valid = 0
+    for strip in pair.strips(window):
+        found, valid_here = _sample_strip(pair, strip, step, sample_KCN[:, :, count:])
+        count, valid = count + found, valid + valid_here
+        done((strip.row + strip.height - window.row) / window.height)
+    if count < FEWEST * 2 * bands:
+        raise UserError(_too_few(pair, valid), "after")
+    return PairSample(*sample_KCN[:, :, :count], step, valid)
+
+
+def with_margin(window: Window) -> Window:
+    """Widen a window by what smoothing and moving depend on."""
+    row, column, height, width = window
+    return Window(row - MARGIN, column - MARGIN, height + 2 * MARGIN, width + 2 * MARGIN)
+
+
+def _sample_strip(pair: Pair, strip: Window, step: int, into_KCN: np.ndarray) -> tuple[int, int]:
+    """Put the sample of a strip into an array; return its number of pixels, and of valid pixels in the strip."""
+    before_CHW, after_CHW, valid_HW = pair.read(with_margin(strip))
+    first = -(strip.row - pair.window.row) % step
+    rows = slice(MARGIN + first, max(MARGIN + strip.height, MARGIN + first), step)
+    columns = slice(MARGIN, MARGIN + strip.width, step)
+    kept = np.flatnonzero(valid_HW[rows, columns])
+    for number, pixels_CHW in enumerate((before_CHW, after_CHW)):
+        kinds = (
+            pixels_CHW[:, rows, columns],
+            smooth(pixels_CHW, valid_HW, rows, columns),
+            move(pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns),
+            smooth_beside(pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns),
+        )
+        for place, kind_CRS in enumerate(kinds):
+            for band_RS, into_N in zip(kind_CRS, into_KCN[2 * place + number], strict=True):
+                into_N[: len(kept)] = band_RS.ravel()[kept]
+    return len(kept), int(valid_HW[MARGIN:-MARGIN, MARGIN:-MARGIN].sum())
+
+
+def _too_few(pair: Pair, valid: int) -> str:
+    found = f"only {valid} pixels" if valid else "no pixel"
+    return (
+        f"'{pair.before.name}' and '{pair.after.name}' have {found} that {'are' if valid else 'is'} valid on both "
+        "dates where they overlap. Choose rasters whose imagery, not only whose outlines, covers the same place, or "
+        "correct their nodata value in QGIS with 'Translate (convert format)'."
+    )

@@ -1,0 +1,316 @@
+"""Reads windows of a raster with the mask of what is valid, and refuses what would be misplaced or misread.
+
+Shape letters: C bands (without alpha), H rows, W columns.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as FileWindow
+
+from rsfm.errors import UserError
+from rsfm.raster.grid import Grid, Window
+
+Pad = Literal["invalid", "reflect"]
+
+
+def open_raster(path: str, field: str = "raster", require_crs: bool = True) -> "Raster":
+    """Open a raster that can be used.
+
+    Args:
+        field: the parameter that holds the path; errors mark it.
+        require_crs: False also takes a raster without CRS or georeference.
+
+    Raises:
+        UserError: in one sentence, what is wrong and what to do.
+    """
+    dataset = open_dataset(path, field)
+    problem = find_problem(dataset, require_crs)
+    if problem:
+        dataset.close()
+        raise UserError(f"'{short_name(path)}' {problem}", field)
+    return Raster(path, dataset, field)
+
+
+class Raster:
+    """An open raster, which several threads may read: each gets a file handle of its own.
+
+    Attributes:
+        path: as given.
+        name: of the file, for people.
+        field: the parameter that held the path.
+        grid: where its pixels lie.
+        bands: C, without alpha.
+        band_names: the file's descriptions, or "Band 1".
+        dtype: the type that holds all bands.
+        nodata: the marker of the first band; None when there is none.
+    """
+
+    def __init__(self, path: str, dataset: Any, field: str = "raster") -> None:
+        self.path, self.name, self.field = path, short_name(path), field
+        crs = dataset.crs or None
+        self.grid = Grid(crs, dataset.transform, dataset.height, dataset.width)
+        self._alpha = find_alpha(dataset)
+        self._numbers = [number for number in dataset.indexes if number != self._alpha]
+        self.bands = len(self._numbers)
+        names = [dataset.descriptions[number - 1] for number in self._numbers]
+        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self._numbers, strict=True))
+        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self._numbers))
+        self.nodata: float | None = dataset.nodatavals[self._numbers[0] - 1]
+        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self._numbers]
+        self._masked = _masked_bands(dataset, self._numbers)
+        self._lock = threading.Lock()
+        self._handles = {threading.get_ident(): dataset}
+
+    def __enter__(self) -> "Raster":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the handles of all threads; none may be reading."""
+        with self._lock:
+            while self._handles:
+                self._handles.popitem()[1].close()
+
+    def read(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
+        """Read pixels and tell which of them are valid.
+
+        The window may pass the raster's edge. What lies outside is invalid, or with "reflect" a mirror image of pixels
+        and mask, repeated as often as needed, in which the edge itself appears once, as numpy.pad does it.
+
+        Returns:
+            pixels_CHW: float32, in the raster's own unit, 0 where invalid.
+            valid_HW: bool, False where a band is nodata or not finite, or a mask or alpha says so.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        pixels_CHW, valid_HW = self.read_native(window, pad)
+        with np.errstate(over="ignore"):
+            pixels_CHW = pixels_CHW.astype(np.float32, copy=False)
+        if self.dtype == np.float64:
+            valid_HW = _clear(pixels_CHW, valid_HW & np.isfinite(pixels_CHW).all(axis=0))
+        return pixels_CHW, valid_HW
+
+    def read_native(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
+        """Read as `read` does, but leave the pixels in the raster's own type."""
+        pixels_CHW = np.zeros((self.bands, window.height, window.width), self.dtype)
+        valid_HW = np.zeros((window.height, window.width), bool)
+        inside = window.intersection(self.grid.window)
+        if inside.height and inside.width:
+            top, left = inside.row - window.row, inside.column - window.column
+            rows, columns = slice(top, top + inside.height), slice(left, left + inside.width)
+            self._read_inside(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns])
+        if pad == "reflect" and inside != window and window.height and window.width:
+            self._reflect(window, inside, pixels_CHW, valid_HW)
+        return pixels_CHW, valid_HW
+
+    def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
+        """Fill views of arrays from a window that lies inside the raster."""
+        part = FileWindow(window.column, window.row, window.width, window.height)
+        dataset = self._dataset()
+        try:
+            dataset.read(self._numbers, window=part, out=pixels_CHW)
+            valid_HW[:] = True
+            for number in self._masked:
+                valid_HW &= dataset.read_masks(number, window=part) > 0
+            if self._alpha is not None:
+                valid_HW &= dataset.read(self._alpha, window=part) > 0
+        except (RasterioError, OSError) as error:
+            raise UserError(
+                f"'{self.name}' is damaged: its pixels near row {window.row}, column {window.column} cannot be read. "
+                f"Copy or download the file again, then choose it under '{control(self.field)}'.",
+                self.field,
+            ) from error
+        for band_HW, marker in zip(pixels_CHW, self._markers, strict=True):
+            if marker is not None:
+                valid_HW &= band_HW != marker
+            if self.dtype.kind == "f":
+                valid_HW &= np.isfinite(band_HW)
+        _clear(pixels_CHW, valid_HW)
+
+    def _reflect(self, window: Window, inside: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
+        """Fill what lies outside the raster from the mirror image of what lies inside."""
+        rows = _mirror(window.row, window.height, self.grid.height)
+        columns = _mirror(window.column, window.width, self.grid.width)
+        source = Window(int(rows.min()), int(columns.min()), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+        if source.intersection(inside) != source:  # the mirror shows what the window does not
+            part_CHW, part_HW = self.read_native(source)
+            rows_H1, columns_W = (rows - source.row)[:, None], columns - source.column
+            pixels_CHW[:], valid_HW[:] = part_CHW[:, rows_H1, columns_W], part_HW[rows_H1, columns_W]
+            return
+        outside_W = np.flatnonzero((columns - window.column) != np.arange(window.width))
+        outside_H = np.flatnonzero((rows - window.row) != np.arange(window.height))
+        for array in (pixels_CHW, valid_HW):
+            array[..., outside_W] = array[..., columns[outside_W] - window.column]
+            array[..., outside_H, :] = array[..., rows[outside_H] - window.row, :]
+
+    def _dataset(self) -> Any:
+        me = threading.get_ident()
+        with self._lock:
+            if me not in self._handles:
+                self._handles[me] = open_dataset(self.path, self.field)
+            return self._handles[me]
+
+
+def check_has_valid_pixels(raster: Raster) -> None:
+    """Find a valid pixel, at a few places first, then everywhere.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not any(_any_valid(raster, window) for window in probes(raster.grid.window)) and not any(
+        _any_valid(raster, window) for window in _rows(raster.grid)
+    ):
+        marker = "no valid pixel" if raster.nodata is None else f"no pixel other than nodata ({raster.nodata:g})"
+        raise UserError(
+            f"'{raster.name}' holds {marker}. Choose another raster under '{control(raster.field)}', or correct its "
+            "nodata value in QGIS with 'Translate (convert format)'.",
+            raster.field,
+        )
+
+
+def probes(window: Window, side: int = 64, count: int = 5) -> list[Window]:
+    """Return at most count x count small windows, spread evenly over a window."""
+    rows = sorted({int(row) for row in np.linspace(0, max(window.height - side, 0), count)})
+    columns = sorted({int(column) for column in np.linspace(0, max(window.width - side, 0), count)})
+    corners = [(window.row + row, window.column + column) for row in rows for column in columns]
+    return [Window(row, column, side, side).intersection(window) for row, column in corners]
+
+
+def find_problem(dataset: Any, require_crs: bool = True) -> str:
+    """Say what makes a file of GDAL unusable, to follow the name of the file; empty when nothing does."""
+    if dataset.count == 0 and dataset.subdatasets:
+        inner = ", ".join(name.split(":")[-1] for name in dataset.subdatasets[:3])
+        return f"holds several rasters ({inner} ...) and none of its own. Choose one of them, as QGIS lists them."
+    if dataset.count - (find_alpha(dataset) is not None) == 0:
+        return "has no bands. Choose a raster with at least one."
+    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        return "holds complex numbers. Make a raster of its amplitude first, for instance with 'Raster calculator'."
+    transform = dataset.transform
+    side = max(abs(transform.a), abs(transform.e))
+    if max(abs(transform.b), abs(transform.d)) > 1e-6 * side:
+        return "is rotated: its rows do not run from west to east. Straighten it in QGIS with 'Warp (reproject)'."
+    if not require_crs:
+        return ""
+    if dataset.gcps[0] and transform.is_identity:
+        return (
+            f"has no grid, only {len(dataset.gcps[0])} ground control points. Give it one in QGIS with "
+            "'Warp (reproject)'."
+        )
+    if not dataset.crs:
+        return "has no CRS, so its place on the map is unknown. Give it one in QGIS with 'Assign projection'."
+    if transform.is_identity:
+        return "has a CRS but no georeference. Give it one in QGIS with 'Georeferencer'."
+    return ""
+
+
+def find_alpha(dataset: Any) -> int | None:
+    """Return the number of the alpha band, when it is one.
+
+    GDAL marks the fourth band of any 8-bit raster as alpha, also where it is near infrared; a true one is opaque or
+    transparent nearly everywhere.
+    """
+    for number, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True):
+        if meaning == ColorInterp.alpha and _looks_like_alpha(dataset, number):
+            return int(number)
+    return None
+
+
+def control(field: str) -> str:
+    """Return what the form calls a parameter."""
+    return field.rpartition(".")[2].replace("_", " ").capitalize()
+
+
+def short_name(path: str) -> str:
+    """Return the part of a path that people know a raster by."""
+    return Path(path).name or path
+
+
+def open_dataset(path: str, field: str) -> Any:
+    """Open a file with GDAL.
+
+    Raises:
+        UserError: it is absent or not a raster.
+    """
+    if "://" not in path and ":" not in path[2:] and not path.startswith("/vsi") and not Path(path).is_file():
+        found = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise UserError(f"'{path}' {found}. Choose a raster file under '{control(field)}'.", field)
+    try:
+        return rasterio.open(path)
+    except (RasterioError, OSError) as error:
+        raise UserError(
+            f"'{short_name(path)}' cannot be read as a raster. Choose a file that QGIS shows as a raster layer, such "
+            f"as a GeoTIFF, under '{control(field)}'.",
+            field,
+        ) from error
+
+
+def _looks_like_alpha(dataset: Any, number: int) -> bool:
+    opaque = np.iinfo(dataset.dtypes[number - 1]).max if dataset.dtypes[number - 1].startswith(("u", "i")) else 1
+    seen = extreme = 0
+    for row, column, height, width in probes(Window(0, 0, dataset.height, dataset.width)):
+        with contextlib.suppress(RasterioError):  # a damaged file is reported by the first real reading
+            part = FileWindow(column, row, width, height)
+            band_HW = dataset.read(number, window=part)
+            seen += band_HW.size
+            extreme += int(((band_HW == 0) | (band_HW == opaque)).sum())
+    return extreme >= 0.9 * seen
+
+
+def _marker(nodata: float | None, dtype: np.dtype[Any]) -> Any:
+    """Return nodata in the raster's type, None when no pixel can hold it; NaN is found by being not finite."""
+    if nodata is None or np.isnan(nodata):
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(nodata)
+    limits = np.iinfo(dtype)
+    return dtype.type(int(nodata)) if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
+
+
+def _masked_bands(dataset: Any, numbers: list[int]) -> list[int]:
+    """Return the bands whose mask must be read from the file, because it is neither nodata nor alpha."""
+    masked: list[int] = []
+    for number in numbers:
+        flags = set(dataset.mask_flag_enums[number - 1])
+        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+            return [number]
+        if not flags & {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}:
+            masked.append(number)
+    return masked
+
+
+def _clear(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
+    """Set invalid pixels to 0, in place, and return the mask."""
+    if not valid_HW.all():
+        np.copyto(pixels_CHW, 0, where=~valid_HW)
+    return valid_HW
+
+
+def _mirror(start: int, count: int, size: int) -> np.ndarray:
+    """Return which of `size` pixels appear at start, start + 1 ... when both ends are mirrors."""
+    period = max(2 * (size - 1), 1)
+    index = np.arange(start, start + count) % period
+    return np.minimum(index, period - index) if size > 1 else np.zeros(count, int)
+
+
+def _any_valid(raster: Raster, window: Window) -> bool:
+    return bool(raster.read_native(window)[1].any())
+
+
+def _rows(grid: Grid, pixels: int = 2**23) -> Iterator[Window]:
+    """Cut a grid into bands of whole rows, by 512 where they fit."""
+    height = max(min(512, grid.height), 1) if grid.width * 512 <= pixels else 256
+    for row in range(0, grid.height, height):
+        yield Window(row, 0, height, grid.width).intersection(grid.window)

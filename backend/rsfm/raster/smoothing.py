@@ -1,0 +1,84 @@
+"""Gaussian smoothing that ignores invalid pixels, and moving by a part of a pixel, of strips of a raster.
+
+Both can be computed at every n-th row and column only. A value does not depend on the strip it is computed in.
+
+Shape letters: C bands, H rows, W columns with a margin on every side, R rows and S columns of the result.
+"""
+
+import numpy as np
+
+SIGMA = 1.0
+RADIUS = 4
+MARGIN = RADIUS + 1
+"""Pixels on every side that the results depend on."""
+
+
+def smooth(pixels_CHW: np.ndarray, valid_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """Average valid pixels around the pixels of `rows` and `columns` with Gaussian weights, smooth_CRS.
+
+    Args:
+        pixels_CHW: float32, 0 where invalid, with MARGIN pixels more on every side than the slices need.
+        rows, columns: from the first pixel to the last, in steps.
+    """
+    weight_RS = _blur(valid_HW.astype(np.float32), rows, columns)
+    share_RS = np.divide(1, weight_RS, out=np.zeros_like(weight_RS), where=weight_RS > 0)
+    smooth_CRS = np.empty((len(pixels_CHW), *weight_RS.shape), np.float32)
+    for band_HW, smooth_RS in zip(pixels_CHW, smooth_CRS, strict=True):
+        np.multiply(_blur(band_HW, rows, columns), share_RS, out=smooth_RS)
+    return smooth_CRS
+
+
+def move(
+    pixels_CHW: np.ndarray, valid_HW: np.ndarray, down: float, right: float, rows: slice, columns: slice
+) -> np.ndarray:
+    """Interpolate bilinearly what lies less than a pixel down and right of the pixels; NaN beside an invalid pixel."""
+    moved_CRS = np.zeros_like(pixels_CHW[:, rows, columns])
+    valid_RS = np.ones_like(valid_HW[rows, columns])
+    for step_down, weight_down in _taps(down):
+        for step_right, weight_right in _taps(right):
+            at = _shifted(rows, step_down), _shifted(columns, step_right)
+            moved_CRS += np.float32(weight_down * weight_right) * pixels_CHW[:, *at]
+            valid_RS &= valid_HW[at]
+    return np.where(valid_RS, moved_CRS, np.float32(np.nan))
+
+
+def smooth_beside(
+    pixels_CHW: np.ndarray, valid_HW: np.ndarray, down: float, right: float, rows: slice, columns: slice
+) -> np.ndarray:
+    """Interpolate bilinearly what the smoothed pixels are less than a pixel down and right, moved_CRS."""
+    moved_CRS = np.zeros_like(pixels_CHW[:, rows, columns])
+    for step_down, weight_down in _taps(down):
+        for step_right, weight_right in _taps(right):
+            at = _shifted(rows, step_down), _shifted(columns, step_right)
+            moved_CRS += np.float32(weight_down * weight_right) * smooth(pixels_CHW, valid_HW, *at)
+    return moved_CRS
+
+
+def _taps(shift: float) -> list[tuple[int, float]]:
+    first = int(np.floor(shift))
+    return [(first, 1 - (shift - first)), (first + 1, shift - first)]
+
+
+def _blur(band_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    by_row_RW = _weighted(band_HW, rows, 0)
+    return _weighted(by_row_RW, columns, 1)
+
+
+def _weighted(band: np.ndarray, at: slice, axis: int) -> np.ndarray:
+    """Sum what lies around, pair by pair, so that the order of additions is the same everywhere."""
+    kernel = np.exp(-0.5 * (np.arange(RADIUS + 1) / SIGMA) ** 2)
+    kernel = (kernel / (kernel[0] + 2 * kernel[1:].sum())).astype(np.float32)
+    total = kernel[0] * _take(band, at, axis)
+    for distance in range(1, RADIUS + 1):
+        both = _take(band, _shifted(at, -distance), axis) + _take(band, _shifted(at, distance), axis)
+        both *= kernel[distance]
+        total += both
+    return np.asarray(total)
+
+
+def _shifted(at: slice, step: int) -> slice:
+    return slice(at.start + step, at.stop + step, at.step)
+
+
+def _take(band: np.ndarray, at: slice, axis: int) -> np.ndarray:
+    return band[at] if axis == 0 else band[:, at]

@@ -1,0 +1,1 @@
+"""A made-up landscape at 10 m, with truth everywhere: numpy and scipy only, files are the business of `rsfm.sample`."""

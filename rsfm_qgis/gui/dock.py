@@ -1,0 +1,166 @@
+"""The dock: the device on top, pages along the work, the runs below."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from qgis.gui import QgsDockWidget
+from qgis.PyQt.QtCore import QSize, Qt, QTimer
+from qgis.PyQt.QtGui import QShowEvent
+from qgis.PyQt.QtWidgets import QComboBox, QSplitter, QStackedWidget, QTabBar, QTabWidget, QVBoxLayout, QWidget
+
+from rsfm_qgis.gui.device_chip import DeviceChip
+from rsfm_qgis.gui.editor import Workspace, shrinkable
+from rsfm_qgis.gui.job_panel import JobPanel
+from rsfm_qgis.gui.results import Results
+from rsfm_qgis.gui.run_strip import RunStrip
+from rsfm_qgis.schema import Job, jobs, words
+
+PAGES = ("imagery", "pretrain", "fine_tune", "map", "change", "explore")
+NARROWEST = 280
+SHORT_PAGE = 90
+STRIP_LINES = 11
+TAB_PADDING = 12
+
+
+class Dock(QgsDockWidget):
+    """The whole panel. It starts the backend when it is shown for the first time."""
+
+    def __init__(self, workspace: Workspace, message_bar: Any, open_options: Callable[[], None]) -> None:
+        super().__init__("RSFM")
+        self.setObjectName("RsfmDock")
+        self._workspace = workspace
+        self._of_run: dict[str, str] = {}
+        self.results = Results(workspace, message_bar, self)
+        self.chip = DeviceChip(workspace.client, open_options)
+        self.tabs = QTabWidget()
+        self.tabs.setTabBar(NarrowTabBar())
+        self.strip = RunStrip(workspace.runs)
+        self.panels: dict[str, JobPanel] = {}
+        self._pages: dict[str, JobPage] = {}
+        self._add_pages()
+        self._lay_out()
+        self.strip.wants_show.connect(self.results.show)
+        self.strip.wants_report.connect(self.results.open_report)
+        self.strip.wants_log.connect(self.results.open_log)
+        workspace.runs.ended.connect(self._mark_error)
+
+    def open_job(self, name: str) -> JobPanel:
+        """Show the page of a job and return its panel."""
+        page = self._pages[jobs()[name].page]
+        page.choose(name)
+        self.tabs.setCurrentWidget(page)
+        self.setUserVisible(True)
+        return self.panels[name]
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._workspace.runs.watch(True)
+        self._workspace.client.start()
+
+    def _add_pages(self) -> None:
+        for page in PAGES:
+            found = [job for job in jobs().values() if job.page == page]
+            if not found:
+                continue
+            self._pages[page] = JobPage(found, self._make_panel)
+            self.tabs.addTab(self._pages[page], words(page).replace(" ", "-"))
+
+    def _make_panel(self, job: Job) -> JobPanel:
+        panel = JobPanel(job, self._workspace)
+        panel.wants_run.connect(self._start)
+        self.panels[job.name] = panel
+        return panel
+
+    def _lay_out(self) -> None:
+        self.tabs.setDocumentMode(True)
+        self.tabs.setUsesScrollButtons(True)
+        self.tabs.tabBar().setExpanding(False)
+        self.tabs.setMinimumHeight(SHORT_PAGE)
+        splitter = QSplitter(Qt.Orientation.Vertical)
+        splitter.addWidget(self.tabs)
+        splitter.addWidget(self.strip)
+        splitter.setStretchFactor(0, 1)
+        splitter.setChildrenCollapsible(False)
+        splitter.setSizes([1000, self.fontMetrics().height() * STRIP_LINES])
+        content = QWidget()
+        content.setMinimumWidth(NARROWEST)
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.chip)
+        layout.addWidget(splitter, 1)
+        self.setWidget(content)
+
+    def _start(self, job: str, config: dict[str, Any], title: str) -> None:
+        panel = self.panels[job]
+        panel.show_starting()
+
+        def started(result: Any, error: dict[str, Any] | None) -> None:
+            if error is not None:
+                panel.mark(error.get("data", {}).get("field") or "", error["message"])
+                self.results.warn(error["message"])
+                return
+            self._of_run[result["run"]] = job
+            self.results.expect(result["run"])
+            panel.show_started()
+
+        self._workspace.runs.start(job, config, title, started)
+
+    def _mark_error(self, folder: str) -> None:
+        run = self._workspace.runs.get(folder)
+        job = self._of_run.pop(folder, "")
+        if run is None or not job:
+            return
+        if run.state == "failed":
+            self.panels[job].mark(run.error_field, run.error)
+        else:
+            self.panels[job].reason.setText("")
+
+
+class NarrowTabBar(QTabBar):
+    """Tabs with little room around their words, so that all of them fit a narrow dock."""
+
+    def tabSizeHint(self, index: int) -> QSize:
+        size = super().tabSizeHint(index)
+        wanted = self.fontMetrics().boundingRect(self.tabText(index)).width() + TAB_PADDING
+        return QSize(min(size.width(), wanted), size.height())
+
+    def minimumTabSizeHint(self, index: int) -> QSize:
+        return self.tabSizeHint(index)
+
+
+class JobPage(QWidget):
+    """The jobs of a page; where there are several, a combo box chooses one. A form is made when it is first shown."""
+
+    def __init__(self, jobs: list[Job], make_panel: Callable[[Job], JobPanel]) -> None:
+        super().__init__()
+        self._jobs, self._make_panel = jobs, make_panel
+        self._made: dict[str, JobPanel] = {}
+        self._stack = QStackedWidget()
+        self._combo = shrinkable(QComboBox())
+        for job in jobs:
+            self._combo.addItem(job.title, job.name)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.setSpacing(2)
+        if len(jobs) > 1:
+            layout.addWidget(self._combo)
+        layout.addWidget(self._stack)
+        self._combo.currentIndexChanged.connect(self._show_chosen)
+
+    def choose(self, job: str) -> None:
+        """Show a job."""
+        self._combo.setCurrentIndex(self._combo.findData(job))
+        self._show_chosen()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        QTimer.singleShot(0, self._show_chosen)  # the tab first, then its form
+
+    def _show_chosen(self, _index: int = 0) -> None:
+        job = self._jobs[self._combo.currentIndex()]
+        if job.name not in self._made:
+            self._made[job.name] = self._make_panel(job)
+            self._stack.addWidget(self._made[job.name])
+        self._stack.setCurrentWidget(self._made[job.name])

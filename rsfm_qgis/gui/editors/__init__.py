@@ -1,0 +1,1 @@
+"""One module per kind of parameter: the widget that edits it."""

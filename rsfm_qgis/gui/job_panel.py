@@ -1,0 +1,142 @@
+"""The form of a job with its presets and Run. Shows state; decides nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from rsfm_qgis.gui.editor import InputError, Workspace, shrinkable
+from rsfm_qgis.gui.form import Form
+from rsfm_qgis.schema import DATA_KINDS, Job, Preset, complete
+
+
+class JobPanel(QWidget):
+    """A page of the dock for one job.
+
+    Signals:
+        wants_run: the job's name, the config, the title of the run.
+    """
+
+    wants_run = pyqtSignal(str, dict, str)
+
+    def __init__(self, job: Job, workspace: Workspace, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.job, self._workspace = job, workspace
+        self.form = Form(job.fields, workspace)
+        self.presets = shrinkable(QComboBox())
+        self.run_button = QPushButton(self.tr("Run"))
+        self.run_button.setObjectName(f"run_{job.name}")
+        self.reason = QLabel()
+        self.reason.setWordWrap(True)
+        self._scroll = QScrollArea()
+        self._lay_out()
+        self._fill_presets()
+        self.run_button.clicked.connect(self._run)
+        self.form.changed.connect(self._show_form)
+
+    def mark(self, path: str, sentence: str) -> None:
+        """Mark the wrong parameter and bring it into view; a sentence without a place stands beside Run."""
+        if self.form.mark(path, sentence):
+            mark = self.form.first_mark()
+            if mark is not None:
+                self._scroll.ensureWidgetVisible(mark)
+            self.reason.setText(self.tr("See the marked parameter."))
+        else:
+            self.reason.setText(sentence)
+
+    def show_starting(self) -> None:
+        """Say that the run is being started."""
+        self.reason.setText(self.tr("Starting\u2026"))
+
+    def show_started(self) -> None:
+        """Say that the run goes on below."""
+        self.reason.setText(self.tr("Started; it goes on in the list below."))
+
+    def _lay_out(self) -> None:
+        page = QWidget()
+        column = QVBoxLayout(page)
+        column.setContentsMargins(6, 6, 6, 6)
+        summary = QLabel(self.job.summary)
+        summary.setWordWrap(True)
+        summary.setToolTip(self.job.help)
+        column.addWidget(summary)
+        if self.job.presets:
+            row = QFormLayout()
+            row.addRow(self.tr("Preset"), self.presets)
+            column.addLayout(row)
+        column.addWidget(self.form)
+        column.addStretch()
+        self._scroll.setWidget(page)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        bottom = QHBoxLayout()
+        bottom.setContentsMargins(6, 0, 6, 4)
+        bottom.addWidget(self.reason, 1)
+        bottom.addWidget(self.run_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._scroll, 1)
+        layout.addLayout(bottom)
+
+    def _fill_presets(self) -> None:
+        for preset in self.job.presets:
+            self.presets.addItem(preset.title, preset)
+            self.presets.setItemData(self.presets.count() - 1, preset.help, Qt.ItemDataRole.ToolTipRole)
+        self.presets.currentIndexChanged.connect(self._take_preset)
+        if self.job.presets:
+            self._take_preset()
+
+    def _take_preset(self, _index: int = 0) -> None:
+        """Fill in the preset; the rasters, labels and models that were chosen stay."""
+        preset: Preset = self.presets.currentData()
+        settings = tuple(field for field in self.job.fields if field.kind not in DATA_KINDS)
+        self.form.set_values(complete(settings, preset.values))
+        self.presets.setToolTip(preset.help)
+
+    def _show_form(self) -> None:
+        self.form.clear_marks()
+        self.reason.setText("")
+
+    def _run(self) -> None:
+        self.form.clear_marks()
+        self.reason.setText("")
+        problem = self._problem()
+        if problem:
+            return
+        try:
+            values = self.form.values()
+        except InputError as error:
+            self.reason.setText(str(error))
+            return
+        self.wants_run.emit(self.job.name, values, self._title(values))
+
+    def _problem(self) -> bool:
+        problem = self.form.problem()
+        if problem is not None:
+            self.mark(problem.field, problem.sentence)
+        return problem is not None
+
+    def _title(self, values: dict[str, Any]) -> str:
+        """Name the run after its job and its first raster."""
+        for field in self.job.fields:
+            if field.kind in {"raster", "rasters"} and values.get(field.name):
+                value = values[field.name]
+                return f"{self.job.title} \u00b7 {self._subject(value if isinstance(value, str) else value[0])}"
+        return self.job.title
+
+    def _subject(self, source: str) -> str:
+        layers = self._workspace.project.mapLayers().values()
+        return next((layer.name() for layer in layers if layer.source() == source), Path(source).stem)

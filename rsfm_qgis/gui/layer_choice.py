@@ -1,0 +1,76 @@
+"""A layer of the project or a file beside it, as one row: a layer combo box and a button."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qgis.core import QgsMapLayer, QgsProviderRegistry
+from qgis.gui import QgsMapLayerComboBox
+from qgis.PyQt.QtCore import pyqtSignal
+from qgis.PyQt.QtWidgets import QFileDialog, QHBoxLayout, QToolButton, QWidget
+
+from rsfm_qgis.gui.editor import shrinkable
+
+
+class LayerChoice(QWidget):
+    """Shows the project's layers of one sort, and files that were picked."""
+
+    changed = pyqtSignal()
+
+    def __init__(self, filters: Any, providers: set[str], file_filter: str, allow_empty: bool) -> None:
+        super().__init__()
+        self._file_filter = file_filter
+        self.combo = shrinkable(QgsMapLayerComboBox())
+        self.combo.setFilters(filters)
+        known = QgsProviderRegistry.instance().providerList()
+        self.combo.setExcludedProviders([name for name in known if name not in providers])
+        self.combo.setAllowEmptyLayer(allow_empty)
+        self.button = QToolButton()
+        self.button.setText("\u2026")
+        self.button.setToolTip(self.tr("Choose a file"))
+        self.button.clicked.connect(self._pick)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.combo)
+        layout.addWidget(self.button)
+        self.combo.layerChanged.connect(self._tell)
+        self.combo.currentTextChanged.connect(self._tell)
+
+    def layer(self) -> QgsMapLayer | None:
+        """Return the chosen layer of the project; None where a file or nothing is chosen."""
+        return self.combo.currentLayer()
+
+    def file(self) -> str:
+        """Return the chosen file, empty where a layer or nothing is chosen."""
+        text = self.combo.currentText()
+        return text if self.layer() is None and text in self.combo.additionalItems() else ""
+
+    def choose(self, path: str) -> None:
+        """Choose the layer with this source, or else the file."""
+        model = self.combo.model()
+        for row in range(self.combo.count()):
+            layer = self.combo.layer(row)
+            if layer is not None and same_file(layer.source(), path):
+                self.combo.setCurrentIndex(row)
+                return
+        if not path:
+            self.combo.setLayer(None)
+            return
+        self.combo.setAdditionalItems(list(dict.fromkeys([*self.combo.additionalItems(), path])))
+        self.combo.setCurrentIndex(max(row for row in range(model.rowCount()) if self.combo.itemText(row) == path))
+
+    def _pick(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, self.tr("Choose a File"), "", self._file_filter)
+        if path:
+            self.choose(path)
+
+    def _tell(self, _value: Any) -> None:
+        self.changed.emit()
+
+
+def same_file(source: str, path: str) -> bool:
+    """Tell whether a layer's source is the file, whatever follows the path."""
+    if source == path:
+        return True
+    return "|" not in path and bool(path) and Path(source.split("|")[0]) == Path(path)

@@ -1,0 +1,252 @@
+"""The runs below the pages: state, percent, time left, device, and what can be done with each. Never modal."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import Qt, QTimer, pyqtSignal
+from qgis.PyQt.QtGui import QPalette
+from qgis.PyQt.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QScrollArea,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from rsfm_qgis.gui.elided_label import ElidedLabel
+from rsfm_qgis.runs import RunList, RunState, local_time
+
+ROWS = 3
+HISTORY_ROWS = 100
+ASK_AFTER_SECONDS = 60
+ASK_FOR_MILLISECONDS = 5000
+THEME_ICONS = {
+    "starting": "/mTaskQueued.svg",
+    "running": "/mTaskRunning.svg",
+    "done": "/mTaskComplete.svg",
+    "stopped": "/mTaskOnHold.svg",
+    "cancelled": "/mTaskCancel.svg",
+    "failed": "/mTaskTerminated.svg",
+    "lost": "/mTaskTerminated.svg",
+}
+
+
+class RunStrip(QWidget):
+    """The newest runs, or all of them.
+
+    Signals, with the folder of a run: wants_show, wants_report, wants_log.
+    """
+
+    wants_show = pyqtSignal(str)
+    wants_report = pyqtSignal(str)
+    wants_log = pyqtSignal(str)
+
+    def __init__(self, runs: RunList, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._runs = runs
+        self.rows: dict[str, RunRow] = {}
+        self.title = QLabel()
+        self.history = QToolButton()
+        self.history.setText(self.tr("History"))
+        self.history.setCheckable(True)
+        self.history.setAutoRaise(True)
+        self.history.setToolTip(self.tr("Show all runs of this folder"))
+        self._column = QVBoxLayout()
+        self._lay_out()
+        self.history.toggled.connect(self.show_runs)
+        runs.listed.connect(self.show_runs)
+        runs.changed.connect(self._show_run)
+        self.show_runs()
+
+    def show_runs(self) -> None:
+        """Show a row for each of the newest runs."""
+        shown = self._runs.all()[: HISTORY_ROWS if self.history.isChecked() else ROWS]
+        for folder in set(self.rows) - {run.folder for run in shown}:
+            row = self.rows.pop(folder)
+            row.setParent(None)
+            row.deleteLater()
+        for index, run in enumerate(shown):
+            if run.folder not in self.rows:
+                self.rows[run.folder] = RunRow(run.folder, self._runs, self)
+            self._column.insertWidget(index, self.rows[run.folder])
+            self.rows[run.folder].show_run(run)
+        self.title.setText(self.tr("Runs") if shown else self.tr("Runs appear here."))
+        self.history.setVisible(len(self._runs.all()) > ROWS)
+
+    def _show_run(self, folder: str) -> None:
+        run = self._runs.get(folder)
+        if run is not None and folder in self.rows:
+            self.rows[folder].show_run(run)
+        elif run is not None:
+            self.show_runs()
+
+    def _lay_out(self) -> None:
+        header = QHBoxLayout()
+        header.addWidget(self.title, 1)
+        header.addWidget(self.history)
+        page = QWidget()
+        column = QVBoxLayout(page)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addLayout(self._column)
+        column.addStretch()
+        self._column.setSpacing(0)
+        scroll = QScrollArea()
+        scroll.setWidget(page)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setMinimumHeight(self.fontMetrics().height() * 3)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 0, 6, 2)
+        layout.setSpacing(2)
+        layout.addLayout(header)
+        layout.addWidget(scroll)
+
+
+class RunRow(QFrame):
+    """One run in two lines and its buttons."""
+
+    def __init__(self, folder: str, runs: RunList, strip: RunStrip) -> None:
+        super().__init__(strip)
+        self._folder, self._runs, self._strip = folder, runs, strip
+        self._icon, self._name, self._facts = QLabel(), ElidedLabel(), ElidedLabel()
+        self._bar = QProgressBar()
+        self._bar.setRange(0, 1000)
+        self._bar.setTextVisible(False)
+        self._bar.setFixedHeight(5)
+        self.stop = self._button(self.tr("Stop"), self.tr("End the run and keep what is done"))
+        self.cancel = self._button(self.tr("Cancel"), self.tr("End the run and discard what it made"))
+        self.resume = self._button(self.tr("Resume"), self.tr("Go on where the run ended"))
+        self.show_button = self._button(self.tr("Show"), self.tr("Show the run's layers on the map"))
+        self.report = self._button(self.tr("Report"), self.tr("Open the run's report"))
+        self.log = self._button(self.tr("Log"), self.tr("Open what the run printed"))
+        self._lay_out()
+        self.stop.clicked.connect(self._stop)
+        self.cancel.clicked.connect(self._cancel)
+        self.resume.clicked.connect(self._resume)
+        self.show_button.clicked.connect(self._show)
+        self.report.clicked.connect(self._report)
+        self.log.clicked.connect(self._log)
+
+    def show_run(self, run: RunState) -> None:
+        """Set all widgets to the state of the run."""
+        icon = QgsApplication.getThemeIcon(THEME_ICONS.get(run.state, THEME_ICONS["running"]))
+        self._icon.setPixmap(icon.pixmap(16, 16))
+        self._name.setText(run.title)
+        self._facts.setText(self.facts(run))
+        self._facts.setToolTip(run.error or "\n".join([run.sentence, *run.warnings]).strip() or self._facts.text())
+        self._bar.setValue(int(run.fraction * 1000))
+        self._bar.setVisible(run.is_live)
+        self.stop.setVisible(run.is_live)
+        self.cancel.setVisible(run.is_live)
+        self.resume.setVisible(run.state in {"stopped", "lost"})
+        self.show_button.setVisible(run.state in {"done", "stopped"} and _has_layers(run))
+        self.report.setVisible(run.state in {"done", "stopped"} and (Path(run.folder) / "report.html").is_file())
+        self.log.setVisible(run.state in {"failed", "lost"})
+
+    def facts(self, run: RunState) -> str:
+        """Say the state in a word, then percent, time left, what it does, and where."""
+        words = {
+            "starting": self.tr("Starting"),
+            "running": self.tr("Running"),
+            "done": self.tr("Done"),
+            "stopped": self.tr("Stopped"),
+            "cancelled": self.tr("Cancelled"),
+            "failed": self.tr("Failed"),
+            "lost": self.tr("Ended without a word"),
+        }
+        parts = [words.get(run.state, run.state)]
+        if run.is_live and run.fraction:
+            parts.append(f"{run.fraction:.0%}".replace("%", " %"))
+            if run.eta_seconds is not None:
+                parts.append(self.tr("{0} left").format(duration(run.eta_seconds)))
+        if run.is_live and run.message:
+            parts.append(run.message)
+        if not run.is_live:
+            parts.append(local_time(run.ended or run.created))
+        if run.error:
+            parts.append(run.error)
+        elif run.sentence:
+            parts.append(run.sentence)
+        elif run.device:
+            parts.append(run.device.upper() if run.device in {"cpu", "mps"} else run.device)
+        return " \u00b7 ".join(part for part in parts if part)
+
+    def _lay_out(self) -> None:
+        self._facts.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        first = QHBoxLayout()
+        first.setSpacing(4)
+        first.addWidget(self._icon)
+        first.addWidget(self._name, 1)
+        for button in (self.stop, self.cancel, self.resume, self.show_button, self.report, self.log):
+            first.addWidget(button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 1, 0, 3)
+        column.setSpacing(1)
+        column.addLayout(first)
+        column.addWidget(self._bar)
+        column.addWidget(self._facts)
+
+    def _button(self, text: str, help: str) -> QToolButton:
+        button = QToolButton()
+        button.setText(text)
+        button.setToolTip(help)
+        button.setAutoRaise(True)
+        return button
+
+    def _stop(self) -> None:
+        self._runs.stop(self._folder)
+
+    def _cancel(self) -> None:
+        """Cancel; ask by a second click when more than a minute of work would go."""
+        run = self._runs.get(self._folder)
+        asked = self.cancel.text() != self.tr("Cancel")
+        if run is not None and not asked and _age_seconds(run) > ASK_AFTER_SECONDS:
+            self.cancel.setText(self.tr("Discard {0}?").format(duration(_age_seconds(run))))
+            QTimer.singleShot(ASK_FOR_MILLISECONDS, self._forget_asking)
+            return
+        self._forget_asking()
+        self._runs.cancel(self._folder)
+
+    def _forget_asking(self) -> None:
+        self.cancel.setText(self.tr("Cancel"))
+
+    def _resume(self) -> None:
+        self._runs.resume(self._folder)
+
+    def _show(self) -> None:
+        self._strip.wants_show.emit(self._folder)
+
+    def _report(self) -> None:
+        self._strip.wants_report.emit(self._folder)
+
+    def _log(self) -> None:
+        self._strip.wants_log.emit(self._folder)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people do: 8 s, 1 min 8 s, 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _age_seconds(run: RunState) -> float:
+    if not run.created:
+        return 0.0
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(run.created)).total_seconds()
+
+
+def _has_layers(run: RunState) -> bool:
+    outputs = Path(run.folder) / "outputs"
+    return any(outputs.glob("*.tif")) or any(outputs.glob("*.gpkg"))

@@ -1,0 +1,84 @@
+"""Paints layers: palettes, colour ramps, fills. Colours are Okabe and Ito's and viridis, for every eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from qgis.core import (
+    QgsCategorizedSymbolRenderer,
+    QgsColorRampShader,
+    QgsFillSymbol,
+    QgsGradientColorRamp,
+    QgsGradientStop,
+    QgsPalettedRasterRenderer,
+    QgsRasterLayer,
+    QgsRasterShader,
+    QgsRendererCategory,
+    QgsSingleBandPseudoColorRenderer,
+    QgsSingleSymbolRenderer,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtGui import QColor
+
+OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
+VIRIDIS = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725")
+CHANGED = "#d55e00"
+LEGEND_STEPS = 5
+
+
+class Class(NamedTuple):
+    """A value on the map, what it is called and its colour."""
+
+    value: Any
+    name: str
+    colour: str
+
+
+def read_classes(style: dict[str, Any]) -> list[Class]:
+    """Read the classes of a style; one without a colour gets the next of Okabe and Ito's."""
+    return [
+        Class(entry["value"], str(entry["name"]), entry.get("colour") or OKABE_ITO[index % len(OKABE_ITO)])
+        for index, entry in enumerate(style.get("classes") or [])
+    ]
+
+
+def paint_classes(layer: QgsRasterLayer, classes: Sequence[Class]) -> None:
+    """Show one band as classes; values that are none stay transparent."""
+    entries = [QgsPalettedRasterRenderer.Class(each.value, QColor(each.colour), each.name) for each in classes]
+    layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, entries))
+
+
+def paint_ramp(layer: QgsRasterLayer, low: float, high: float) -> None:
+    """Show one band in viridis."""
+    stops = [
+        QgsGradientStop(index / (len(VIRIDIS) - 1), QColor(VIRIDIS[index])) for index in range(1, len(VIRIDIS) - 1)
+    ]
+    ramp = QgsGradientColorRamp(QColor(VIRIDIS[0]), QColor(VIRIDIS[-1]), False, stops)
+    colours = QgsColorRampShader(low, high, ramp)
+    colours.classifyColorRamp(LEGEND_STEPS)
+    shader = QgsRasterShader()
+    shader.setRasterShaderFunction(colours)
+    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1, shader)
+    renderer.setClassificationMin(low)
+    renderer.setClassificationMax(high)
+    layer.setRenderer(renderer)
+
+
+def paint_polygons(layer: QgsVectorLayer, field: str, classes: Sequence[Class]) -> None:
+    """Show polygons by the value of an attribute, as a thin outline around a light fill."""
+    categories = [QgsRendererCategory(each.value, outline(each.colour, 0.35), each.name) for each in classes]
+    layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
+
+
+def paint_outlines(layer: QgsVectorLayer, colour: str) -> None:
+    """Show all polygons as outlines."""
+    layer.setRenderer(QgsSingleSymbolRenderer(outline(colour, 0.0)))
+
+
+def outline(colour: str, opacity: float) -> QgsFillSymbol:
+    """Make an outline of half a millimetre around a fill of that opacity."""
+    fill = QColor(colour)
+    fill.setAlphaF(opacity)
+    channels = f"{fill.red()},{fill.green()},{fill.blue()},{fill.alpha()}"
+    return QgsFillSymbol.createSimple({"color": channels, "outline_color": colour, "outline_width": "0.5"})

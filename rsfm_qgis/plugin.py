@@ -1,0 +1,117 @@
+"""The plugin: what initGui adds, unload removes."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+from qgis.core import QgsApplication, QgsProject
+from qgis.PyQt.QtCore import QObject, Qt
+from qgis.PyQt.QtGui import QIcon
+from qgis.PyQt.QtWidgets import QAction
+
+from rsfm_qgis import paths, settings
+from rsfm_qgis.client import BackendClient
+from rsfm_qgis.gui.dock import Dock
+from rsfm_qgis.gui.editor import Workspace
+from rsfm_qgis.gui.options_page import PAGE, OptionsFactory
+from rsfm_qgis.runs import RunList
+from rsfm_qgis.schema import jobs
+from rsfm_qgis.toolbox.provider import Provider
+
+MENU = "RSFM"
+MEMBERS = ("rsfm_qgis.gui.editors.", "rsfm_qgis.layers.")
+
+
+class Plugin(QObject):
+    """Owns everything that lives as long as the plugin is on. `iface` is None in qgis_process."""
+
+    def __init__(self, iface: Any) -> None:
+        super().__init__()
+        self._iface = iface
+        self.provider: Provider | None = None
+        self.client: BackendClient | None = None
+        self.runs: RunList | None = None
+        self.dock: Dock | None = None
+        self._options: OptionsFactory | None = None
+        self._actions: list[QAction] = []
+
+    def initProcessing(self) -> None:
+        """Add the toolbox's algorithms; all that qgis_process asks for."""
+        self.provider = Provider()
+        QgsApplication.processingRegistry().addProvider(self.provider)
+
+    def initGui(self) -> None:
+        """Add the dock, the actions of the Raster menu, the algorithms and the options page."""
+        self.initProcessing()
+        self.client = BackendClient(self)
+        self.runs = RunList(self.client, QgsProject.instance(), self)
+        workspace = Workspace(QgsProject.instance(), self._iface.mapCanvas(), self.client, self.runs)
+        self.dock = Dock(workspace, self._iface.messageBar(), self._open_options)
+        self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
+        self.dock.setUserVisible(settings.read(settings.DOCK_SHOWN) != "no")
+        self.dock.closed.connect(self._remember_closed)
+        self.dock.opened.connect(self._remember_opened)
+        self._options = OptionsFactory(self.client)
+        self._iface.registerOptionsWidgetFactory(self._options)
+        self._add_actions(self.dock)
+
+    def unload(self) -> None:
+        """Remove all of it; runs go on."""
+        for action in self._actions:
+            self._iface.removePluginRasterMenu(MENU, action)
+            action.deleteLater()
+        self._actions = []
+        if self._options is not None:
+            self._iface.unregisterOptionsWidgetFactory(self._options)
+            self._options = None
+        if self.dock is not None:
+            self.dock.closed.disconnect(self._remember_closed)
+            self._iface.removeDockWidget(self.dock)
+            self.dock.deleteLater()
+            self.dock = None
+        if self.runs is not None and self.client is not None:
+            self.runs.watch(False)
+            self.client.close()
+            self.runs.deleteLater()
+            self.client.deleteLater()
+            self.runs = self.client = None
+        if self.provider is not None:
+            QgsApplication.processingRegistry().removeProvider(self.provider)
+            self.provider = None
+        _forget_members()
+
+    def _add_actions(self, dock: Dock) -> None:
+        panel = QAction(QIcon(paths.icon("rsfm")), self.tr("RSFM Panel"), self)
+        panel.setObjectName("rsfm_panel")
+        dock.setToggleVisibilityAction(panel)
+        self._add_action(panel)
+        for job in jobs().values():
+            action = QAction(QIcon(paths.icon(job.page)), f"{job.title}\u2026", self)
+            action.setObjectName(f"rsfm_{job.name}")
+            action.triggered.connect(partial(self._open_job, job.name))
+            self._add_action(action)
+
+    def _add_action(self, action: QAction) -> None:
+        self._iface.addPluginToRasterMenu(MENU, action)
+        self._actions.append(action)
+
+    def _open_job(self, name: str, _checked: bool = False) -> None:
+        if self.dock is not None:
+            self.dock.open_job(name)
+
+    def _open_options(self) -> None:
+        self._iface.showOptionsDialog(currentPage=PAGE)
+
+    def _remember_closed(self) -> None:
+        settings.write(settings.DOCK_SHOWN, "no")
+
+    def _remember_opened(self) -> None:
+        settings.write(settings.DOCK_SHOWN, "")
+
+
+def _forget_members() -> None:
+    """Forget the members of plural folders: QGIS reloads only what an import statement loaded."""
+    for name in [name for name in sys.modules if name.startswith(MEMBERS)]:
+        del sys.modules[name]

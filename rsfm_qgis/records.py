@@ -1,0 +1,93 @@
+"""Reads the folder of a run: what it made, how far it is, the models found in it. No Qt; nothing is written."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ENDED = frozenset({"stopped", "cancelled", "failed", "done", "lost"})
+HEADER_LIMIT = 16 * 2**20
+
+
+class Output(NamedTuple):
+    """A finished file of a run; `kind` is a module of `layers/` where it is a map layer."""
+
+    kind: str
+    path: str
+    title: str
+    style: dict[str, Any]
+
+
+class Record(NamedTuple):
+    """What the events of a run say so far, and the byte after the last whole event."""
+
+    outputs: tuple[Output, ...]
+    progress: dict[str, Any]
+    warnings: tuple[str, ...]
+    position: int
+
+
+class Model(NamedTuple):
+    """A model file: its card's title, and whether it has an encoder and a head."""
+
+    path: str
+    title: str
+    has_encoder: bool
+    has_head: bool
+
+
+def read_record(folder: Path) -> Record:
+    """Read the events of a run; a run without events has an empty record."""
+    try:
+        text = (folder / "events.jsonl").read_bytes()
+    except OSError:
+        return Record((), {}, (), 0)
+    position = text.rfind(b"\n") + 1
+    outputs: list[Output] = []
+    warnings: list[str] = []
+    last_progress = b""
+    for line in text[:position].splitlines():
+        if b'"type": "progress"' in line:
+            last_progress = line
+        elif b'"type": "output"' in line:
+            outputs.append(read_output(json.loads(line)))
+        elif b'"type": "warning"' in line:
+            warnings.append(str(json.loads(line)["text"]))
+    progress = json.loads(last_progress) if last_progress else {}
+    return Record(tuple(outputs), progress, tuple(warnings), position)
+
+
+def read_output(event: dict[str, Any]) -> Output:
+    """Read an output event."""
+    return Output(event["kind"], event["path"], event["title"], event.get("style") or {})
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read run.json; empty where the folder holds no run."""
+    try:
+        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return run
+
+
+def find_models(folder: Path) -> tuple[Model, ...]:
+    """Find the model files that a run made."""
+    found = (read_model(path) for path in sorted((folder / "outputs").glob("*.safetensors")))
+    return tuple(model for model in found if model is not None)
+
+
+def read_model(path: Path) -> Model | None:
+    """Read the card in a model file's header; None where the file is no model of ours."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > HEADER_LIMIT:
+                return None
+            card = json.loads(json.loads(file.read(length))["__metadata__"]["rsfm"])
+    except (OSError, ValueError, KeyError, struct.error):
+        return None
+    title = card.get("title") or path.stem
+    return Model(str(path), title, card.get("encoder") is not None, card.get("head") is not None)

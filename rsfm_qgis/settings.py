@@ -1,0 +1,25 @@
+"""The machine's settings of this plugin; each is named once, here."""
+
+from __future__ import annotations
+
+from qgis.core import QgsSettings
+from qgis.PyQt.QtCore import QSettings
+
+PYTHON = "rsfm/python"
+RUNS_FOLDER = "rsfm/runs_folder"
+DEVICE = "rsfm/device"
+DOCK_SHOWN = "rsfm/dock_shown"
+
+
+def read(key: str) -> str:
+    """Read a setting; empty where it was never set."""
+    return str(QgsSettings().value(key, "") or "")
+
+
+def write(key: str, value: str) -> None:
+    """Keep a setting; an empty one is removed."""
+    settings: QSettings = QgsSettings()
+    if value:
+        settings.setValue(key, value)
+    else:
+        settings.remove(key)

@@ -1,0 +1,1 @@
+"""Every job as an algorithm of the Processing toolbox."""

@@ -1,0 +1,113 @@
+"""What runs made, on the map: colours as the backend said, nodata transparent, polygons on top."""
+
+import numpy as np
+import pytest
+from qgis.core import QgsRasterLayer, QgsRectangle
+
+from rsfm_qgis import layers
+from rsfm_qgis.records import Output
+
+CLASSES = [
+    {"value": 1, "name": "Wheat", "colour": "#ff0000"},
+    {"value": 2, "name": "Maize", "colour": "#0000ff"},
+]
+
+
+def pixels(layer, band=1):
+    """Draw a raster layer one to one, as (red, green, blue, alpha) by row and column."""
+    extent: QgsRectangle = layer.extent()
+    height, width = layer.height(), layer.width()
+    block = layer.renderer().block(band, extent, width, height)
+    colours = [[block.color(row, column) for column in range(width)] for row in range(height)]
+    return np.array([[_channels(colour) for colour in line] for line in colours])
+
+
+def _channels(colour):
+    alpha = colour >> 24 & 255
+    return (colour >> 16 & 255, colour >> 8 & 255, colour & 255, alpha) if alpha else (0, 0, 0, 0)
+
+
+def test_classes_have_the_colours_and_names_of_the_model_and_nodata_is_transparent(qgis_app, make_raster):
+    path = make_raster(np.array([[[1, 2], [2, 255]]], "uint8"), nodata=255)
+    layer = layers.make_layer(Output("classes", str(path), "Map", {"classes": CLASSES}))
+    assert pixels(layer).tolist() == [[[255, 0, 0, 255], [0, 0, 255, 255]], [[0, 0, 255, 255], [0, 0, 0, 0]]]
+    assert [entry.label for entry in layer.renderer().classes()] == ["Wheat", "Maize"]
+
+
+def test_confidence_goes_from_the_dark_to_the_light_end_of_viridis(qgis_app, make_raster):
+    path = make_raster(np.array([[[0.0, 1.0, np.nan]]], "float32"), nodata=float("nan"))
+    layer = layers.make_layer(Output("confidence", str(path), "Confidence", {"minimum": 0, "maximum": 1}))
+    dark, light, nothing = pixels(layer)[0]
+    assert dark[:3].tolist() == [0x44, 0x01, 0x54]
+    assert light[:3].tolist() == [0xFD, 0xE7, 0x25]
+    assert nothing[3] == 0
+
+
+def test_magnitude_without_a_range_uses_the_one_of_the_pixels(qgis_app, make_raster):
+    path = make_raster(np.array([[[3.0, 7.0]]], "float32"))
+    layer = layers.make_layer(Output("magnitude", str(path), "Magnitude", {}))
+    assert layer.renderer().classificationMin() == 3
+    assert layer.renderer().classificationMax() == 7
+
+
+def test_unchanged_pixels_are_transparent(qgis_app, make_raster):
+    path = make_raster(np.array([[[0, 1, 255]]], "uint8"), nodata=255)
+    layer = layers.make_layer(Output("change", str(path), "Change", {}))
+    assert pixels(layer)[0, :, 3].tolist() == [0, 255, 0]
+
+
+def test_embedding_stretches_each_component_over_its_own_range(qgis_app, make_raster):
+    path = make_raster(np.array([[[-1, 1]], [[0, 10]], [[5, 6]]], "float32"))
+    style = {"bands": [1, 2, 3], "ranges": [[-1, 1], [0, 10], [5, 6]]}
+    layer = layers.make_layer(Output("embedding", str(path), "Embedding", style))
+    assert pixels(layer)[0, :, :3].tolist() == [[0, 0, 0], [255, 255, 255]]
+
+
+def test_polygons_have_the_colours_of_the_classes(qgis_app, make_polygons):
+    path = make_polygons([(0, 0, 2, 1), (4, 4, 2, 2)])
+    layer = layers.make_layer(Output("polygons", str(path), "Polygons", {"classes": CLASSES}))
+    assert {category.label() for category in layer.renderer().categories()} == {"Wheat", "Maize"}
+
+
+def test_blocks_are_shown_by_their_part(qgis_app, make_polygons):
+    path = make_polygons([(0, 0, 2, "train"), (4, 4, 2, "test")], "part")
+    layer = layers.make_layer(Output("split", str(path), "Blocks", {}))
+    assert [category.value() for category in layer.renderer().categories()] == ["test", "train"]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_group_of_a_run_lies_on_top_with_polygons_above_rasters(project, make_raster, make_polygons, reverse):
+    project.addMapLayer(QgsRasterLayer(str(make_raster(np.zeros((1, 2, 2), "uint8"), "under.tif")), "under"))
+    change = make_raster(np.ones((1, 2, 2), "uint8"), "change.tif")
+    magnitude = make_raster(np.ones((1, 2, 2), "float32"), "magnitude.tif")
+    outputs = [
+        Output("change", str(change), "Change", {}),
+        Output("magnitude", str(magnitude), "Magnitude", {}),
+        Output("change_polygons", str(make_polygons([(0, 0, 1, 1)])), "Outlines", {}),
+        Output("model", str(change.with_suffix(".safetensors")), "Model", {}),
+    ]
+    group = layers.add_outputs(project, "My run", outputs[::-1] if reverse else outputs)
+    assert project.layerTreeRoot().children()[0] == group
+    assert group.name() == "My run"
+    assert [node.name() for node in group.findLayers()] == ["Outlines", "Change", "Magnitude"]
+    assert [node.itemVisibilityChecked() for node in group.findLayers()] == [True, True, False]
+
+
+def test_run_without_layers_adds_no_group(project, tmp_path):
+    assert layers.add_outputs(project, "Run", [Output("model", str(tmp_path / "m.safetensors"), "Model", {})]) is None
+    assert not project.layerTreeRoot().children()
+
+
+def test_unknown_kind_is_shown_as_qgis_shows_it(qgis_app, make_raster):
+    path = make_raster(np.ones((1, 2, 2), "float32"))
+    assert layers.make_layer(Output("heat", str(path), "Heat", {})).isValid()
+
+
+def test_file_that_is_gone_makes_no_layer(qgis_app, tmp_path):
+    assert layers.make_layer(Output("classes", str(tmp_path / "gone.tif"), "Map", {"classes": CLASSES})) is None
+
+
+def test_layer_remembers_where_it_came_from(qgis_app, make_raster):
+    path = make_raster(np.ones((1, 2, 2), "uint8"))
+    layer = layers.make_layer(Output("change", str(path), "Change", {}), "RSFM 0.1.0, detect_change")
+    assert layer.metadata().history() == ["RSFM 0.1.0, detect_change"]
