@@ -45,7 +45,7 @@ test: setup check ## Run all tests: the backend without QGIS, the plugin in QGIS
 	OMP_NUM_THREADS=2 $(PYTHON) -m pytest tests/backend
 	QT_QPA_PLATFORM=offscreen $(QGIS_PYTHON) -m pytest tests/plugin
 	$(MAKE) --no-print-directory package
-	$(QGIS_PYTHON) -m pytest tests/e2e
+	$(QGIS_PYTHON) -m pytest -p no:pytest_qgis tests/e2e
 
 check: backend/.venv/ready ## Check format, lint, types, ceilings and the schema.
 	$(PYTHON) -m ruff format --check $(SOURCES)

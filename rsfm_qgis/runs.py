@@ -5,6 +5,7 @@ The folders are the truth: after a crash of the server or of QGIS the list is re
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +14,12 @@ from qgis.PyQt.QtCore import QObject, QProcess, QTimer, pyqtSignal
 
 from rsfm_qgis import paths
 from rsfm_qgis.client import Answer, BackendClient
-from rsfm_qgis.records import ENDED, Model, Output, find_models, read_output, read_record
+from rsfm_qgis.records import ENDED, Model, Output, find_models, read_output, read_record, read_run
 
 REFRESH_MILLISECONDS = 5000
 RECONNECT_MILLISECONDS = 1000
 RECONNECTS = 3
+COME_UP_SECONDS = 60
 
 
 class RunState(NamedTuple):
@@ -45,6 +47,13 @@ class RunState(NamedTuple):
         return self.state not in ENDED
 
 
+class Resumed(NamedTuple):
+    """A run that was asked to go on: when it had started before, and until when its process may take to come up."""
+
+    started_before: str
+    deadline: float
+
+
 class RunList(QObject):
     """Runs by folder, newest first.
 
@@ -66,6 +75,7 @@ class RunList(QObject):
         self._runs: dict[str, RunState] = {}
         self._attached: set[str] = set()
         self._models: dict[str, tuple[Model, ...]] = {}
+        self._resumed: dict[str, Resumed] = {}
         self._reconnects = 0
         self._timer = QTimer(self)
         self._timer.setInterval(REFRESH_MILLISECONDS)
@@ -131,9 +141,17 @@ class RunList(QObject):
         process.setProcessEnvironment(paths.backend_environment())
         process.setStandardOutputFile(str(Path(folder) / "log.txt"), QProcess.OpenModeFlag.Append)
         process.setStandardErrorFile(str(Path(folder) / "log.txt"), QProcess.OpenModeFlag.Append)
+        before = read_run(Path(folder)).get("started", "")
         started = process.startDetached()
+        if not (started[0] if isinstance(started, tuple) else started):
+            return False
+        self._resumed[folder] = Resumed(before, time.monotonic() + COME_UP_SECONDS)
+        self._runs[folder] = self._runs.get(folder, RunState(folder))._replace(
+            state="starting", error="", error_field=""
+        )
+        self.changed.emit(folder)
         QTimer.singleShot(RECONNECT_MILLISECONDS, self.refresh)
-        return bool(started[0] if isinstance(started, tuple) else started)
+        return True
 
     def refresh(self) -> None:
         """Read the folder of runs again."""
@@ -155,6 +173,8 @@ class RunList(QObject):
         self._find_models()
 
     def _take_run(self, folder: str, run: dict[str, Any]) -> None:
+        if self._is_coming_up(folder, run):
+            return
         known = self._runs.get(folder)
         state = (known or RunState(folder))._replace(
             job=run["job"], title=run.get("title") or run["job"], created=run.get("created", ""),
@@ -162,7 +182,8 @@ class RunList(QObject):
         )  # fmt: skip
         if folder not in self._attached:
             sentence = (run.get("result") or {}).get("sentence", "")
-            state = state._replace(state=run["state"], error=run.get("error") or state.error, sentence=sentence)
+            error = run.get("error", "") if run["state"] in {"failed", "lost"} else ""
+            state = state._replace(state=run["state"], error=error, sentence=sentence)
         self._runs[folder] = state
         if state.is_live and folder not in self._attached:
             self._attach(folder)
@@ -173,6 +194,16 @@ class RunList(QObject):
             self.changed.emit(folder)
         if ended_unseen:
             self.ended.emit(folder)
+
+    def _is_coming_up(self, folder: str, run: dict[str, Any]) -> bool:
+        """Tell whether the folder still says how a resumed run ended the last time."""
+        resumed = self._resumed.get(folder)
+        if resumed is None:
+            return False
+        if run.get("started", "") == resumed.started_before and time.monotonic() < resumed.deadline:
+            return True
+        del self._resumed[folder]
+        return False
 
     def _read(self, folder: str) -> int:
         """Read what a run's folder tells, and return the position up to which it was read."""
@@ -247,6 +278,7 @@ def _after_event(run: RunState, event: dict[str, Any]) -> RunState:
     if type == "error":
         return run._replace(error=event["text"], error_field=event.get("field") or "")
     if type == "done":
-        error, sentence = event.get("error") or run.error, (event.get("result") or {}).get("sentence", "")
+        error = event.get("error") or (run.error if event["state"] in {"failed", "lost"} else "")
+        sentence = (event.get("result") or {}).get("sentence", "")
         return run._replace(state=event["state"], error=error, sentence=sentence, eta_seconds=None)
     return run

@@ -120,7 +120,7 @@ def main() -> None:
     if options.truth_change and (out / "change.tif").exists():
         print(f"Change against the truth: F1 {f1(out / 'change.tif', options.truth_change):.3f}")
     if not options.no_window:
-        show(demo)
+        show(demo, options.raster)
     if sample:
         compare(demo, model, scene)
     phases = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in demo.seconds.items())
@@ -166,10 +166,12 @@ def run_jobs(demo: Demo, options: argparse.Namespace) -> tuple[Path, str]:
     return model, chosen
 
 
-def show(demo: Demo) -> None:
+def show(demo: Demo, raster: str) -> None:
     """Put the layers into a QGIS project, in a real window, and take its picture."""
     started = time.monotonic()
-    (demo.out / "layers.json").write_text(json.dumps(demo.outputs), encoding="utf-8")
+    (demo.out / "layers.json").write_text(
+        json.dumps({"raster": str(Path(raster).resolve()), "outputs": demo.outputs}), encoding="utf-8"
+    )
     command = ["qgis", "--nologo", "--noversioncheck", "--profiles-path", str(demo.out / "profile")]
     command += ["--code", str(ROOT / "scripts" / "demo_qgis.py")]
     if not os.environ.get("DISPLAY"):

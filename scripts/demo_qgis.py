@@ -8,25 +8,30 @@ from pathlib import Path
 
 from qgis.core import QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QTimer
+from qgis.PyQt.QtWidgets import QDockWidget
 from qgis.utils import iface
 
 OUT = Path(os.environ["RSFM_DEMO"])
 sys.path.insert(0, os.environ["RSFM_CODE"])
 
 
+GROUPS = {"embed": "Embedding", "segment": "Segmentation", "detect_change": "Change"}
+"""From the lowest group of layers to the highest."""
+
+
 def load() -> None:
     from rsfm_qgis.layers import add_outputs
 
     project = QgsProject.instance()
-    outputs = json.loads((OUT / "layers.json").read_text(encoding="utf-8"))
-    by_run: dict[str, list[dict]] = {}
-    for output in outputs:
-        by_run.setdefault(output["run"], []).append(output)
-    for run, group in by_run.items():
-        add_outputs(project, run, group)
-    rasters = [layer for layer in project.mapLayers().values() if isinstance(layer, QgsRasterLayer)]
-    project.setCrs(rasters[0].crs())
-    iface.mapCanvas().setExtent(rasters[0].extent())
+    demo = json.loads((OUT / "layers.json").read_text(encoding="utf-8"))
+    scene = QgsRasterLayer(demo["raster"], Path(demo["raster"]).stem)
+    project.addMapLayer(scene)
+    project.setCrs(scene.crs())
+    for run, title in GROUPS.items():
+        add_outputs(project, title, [output for output in demo["outputs"] if output["run"] == run])
+    for dock in iface.mainWindow().findChildren(QDockWidget, "Browser"):
+        dock.close()
+    iface.mapCanvas().setExtent(scene.extent())
     iface.mapCanvas().refresh()
     project.write(str(OUT / "project.qgz"))
 

@@ -23,6 +23,7 @@ from rsfm.devices import list_devices
 from rsfm.errors import UserError
 
 LINE_LIMIT = 64 * 2**20
+LONGEST_TEXT = 2000
 FOLLOW_EVERY_SECONDS = 0.1
 CANCEL_GRACE_SECONDS = 1.5
 PARSE_ERROR, INVALID_REQUEST, UNKNOWN_METHOD, INVALID_PARAMS, INTERNAL_ERROR, USER_ERROR = (
@@ -159,8 +160,9 @@ class Server:
         except TypeError as error:
             return self._fail(id, INVALID_PARAMS, str(error))
         except Exception as error:  # the server must live on, whatever one request does
-            print(f"{type(error).__name__} in {message['method']}: {error}", file=sys.stderr)
-            return self._fail(id, INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}"[:LONGEST_TEXT]
+            print(f"{message['method']}: {text}", file=sys.stderr)
+            return self._fail(id, INTERNAL_ERROR, text)
         if id is not None:
             self._send({"id": id, "result": result})
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from qgis.gui import QgsDockWidget
-from qgis.PyQt.QtCore import QSize, Qt, QTimer
+from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtGui import QShowEvent
-from qgis.PyQt.QtWidgets import QComboBox, QSplitter, QStackedWidget, QTabBar, QTabWidget, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QComboBox, QSplitter, QStackedWidget, QTabWidget, QVBoxLayout, QWidget
 
 from rsfm_qgis.gui.device_chip import DeviceChip
 from rsfm_qgis.gui.editor import Workspace, shrinkable
@@ -20,7 +20,7 @@ PAGES = ("imagery", "pretrain", "fine_tune", "map", "change", "explore")
 NARROWEST = 280
 SHORT_PAGE = 90
 STRIP_LINES = 11
-TAB_PADDING = 12
+TAB_STYLE = "QTabBar::tab { padding: 4px 5px; }"  # so that all tabs fit a narrow dock
 
 
 class Dock(QgsDockWidget):
@@ -34,7 +34,6 @@ class Dock(QgsDockWidget):
         self.results = Results(workspace, message_bar, self)
         self.chip = DeviceChip(workspace.client, open_options)
         self.tabs = QTabWidget()
-        self.tabs.setTabBar(NarrowTabBar())
         self.strip = RunStrip(workspace.runs)
         self.panels: dict[str, JobPanel] = {}
         self._pages: dict[str, JobPage] = {}
@@ -74,6 +73,7 @@ class Dock(QgsDockWidget):
 
     def _lay_out(self) -> None:
         self.tabs.setDocumentMode(True)
+        self.tabs.tabBar().setStyleSheet(TAB_STYLE)
         self.tabs.setUsesScrollButtons(True)
         self.tabs.tabBar().setExpanding(False)
         self.tabs.setMinimumHeight(SHORT_PAGE)
@@ -118,18 +118,6 @@ class Dock(QgsDockWidget):
             self.panels[job].reason.setText("")
 
 
-class NarrowTabBar(QTabBar):
-    """Tabs with little room around their words, so that all of them fit a narrow dock."""
-
-    def tabSizeHint(self, index: int) -> QSize:
-        size = super().tabSizeHint(index)
-        wanted = self.fontMetrics().boundingRect(self.tabText(index)).width() + TAB_PADDING
-        return QSize(min(size.width(), wanted), size.height())
-
-    def minimumTabSizeHint(self, index: int) -> QSize:
-        return self.tabSizeHint(index)
-
-
 class JobPage(QWidget):
     """The jobs of a page; where there are several, a combo box chooses one. A form is made when it is first shown."""
 
@@ -162,5 +150,10 @@ class JobPage(QWidget):
         job = self._jobs[self._combo.currentIndex()]
         if job.name not in self._made:
             self._made[job.name] = self._make_panel(job)
-            self._stack.addWidget(self._made[job.name])
-        self._stack.setCurrentWidget(self._made[job.name])
+        QTimer.singleShot(0, self._place_chosen)  # made in one turn of the event loop, laid out in the next
+
+    def _place_chosen(self) -> None:
+        panel = self._made[self._jobs[self._combo.currentIndex()].name]
+        if self._stack.indexOf(panel) < 0:
+            self._stack.addWidget(panel)
+        self._stack.setCurrentWidget(panel)

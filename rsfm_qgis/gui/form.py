@@ -120,10 +120,12 @@ class Form(QWidget):
 
     def clear_marks(self) -> None:
         """Remove all marks."""
-        for label in self._marks.values():
-            label.hide()
-        for part in self._parts.values():
-            part.setStyleSheet("") if isinstance(part, Editor) else part.clear_marks()
+        for name, part in self._parts.items():
+            if not isinstance(part, Editor):
+                part.clear_marks()
+            elif not self._marks[name].isHidden():
+                part.setStyleSheet("")
+            self._marks[name].hide()
 
     def first_mark(self) -> QWidget | None:
         """Return the first mark shown, to scroll to."""

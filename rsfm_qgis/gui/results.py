@@ -37,7 +37,7 @@ class Results(QObject):
         """Bring a run's layers onto the map and zoom to them."""
         group = layers.find_group(self._workspace.project, folder)
         if group is None:
-            group = layers.add_run(self._workspace.project, Path(folder))
+            group = layers.put_on_map(self._workspace.project, layers.open_run(Path(folder)))
         if group is None:
             self.warn(self.tr("This run made no layers, or they were removed."))
             return
@@ -54,15 +54,21 @@ class Results(QObject):
 
     def _end(self, folder: str) -> None:
         """Leave the news of the run to the others first: opening layers takes its time."""
-        QTimer.singleShot(0, partial(self._finish, folder))
+        QTimer.singleShot(0, partial(self._open, folder))
 
-    def _finish(self, folder: str) -> None:
+    def _open(self, folder: str) -> None:
         run = self._workspace.runs.get(folder)
         if run is None:
             return
+        opened = None
         if run.state in {"done", "stopped"} and folder in self._started:
-            layers.add_run(self._workspace.project, Path(folder))
+            opened = layers.open_run(Path(folder))
         self._started.discard(folder)
+        QTimer.singleShot(0, partial(self._finish, run, opened))
+
+    def _finish(self, run: RunState, opened: layers.OpenRun | None) -> None:
+        if opened is not None:
+            layers.put_on_map(self._workspace.project, opened)
         self._tell(run)
 
     def _tell(self, run: RunState) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qgis.core import QgsLayerTreeGroup, QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 
@@ -20,43 +20,60 @@ RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".shp"}
 
 
-def add_run(project: QgsProject, folder: Path) -> QgsLayerTreeGroup | None:
-    """Add the layers of a run's folder as a group named after the run; None where it made none."""
+class OpenRun(NamedTuple):
+    """A run's layers, opened and styled but not yet on the map."""
+
+    title: str
+    folder: str
+    layers: list[tuple[Output, QgsMapLayer]]
+
+
+def open_run(folder: Path) -> OpenRun:
+    """Open the layers of a run's folder."""
     run = read_run(folder)
     history = f"RSFM {run.get('version', '')}, {run.get('job', '')}, {run.get('created', '')}, {folder}"
-    outputs = read_record(folder).outputs
-    return add_outputs(project, run.get("title") or folder.name, outputs, history, str(folder))
+    layers = open_layers(read_record(folder).outputs, history)
+    return OpenRun(run.get("title") or folder.name, str(folder), layers)
 
 
 def add_outputs(
-    project: QgsProject, title: str, outputs: Sequence[Output | dict[str, Any]], history: str = "", folder: str = ""
+    project: QgsProject, title: str, outputs: Sequence[Output | dict[str, Any]], history: str = ""
 ) -> QgsLayerTreeGroup | None:
-    """Add layers as a group at the top of the layer tree, polygons above rasters.
+    """Open the outputs that are layers and put them on the map, as a group called `title`.
 
     Args:
         outputs: as records or as the events of a run; files that are no layers, such as models, are passed over.
         history: kept in the metadata of each layer.
-        folder: of the run, by which `find_group` finds the group.
 
     Returns:
         The group; None where no output is a layer.
     """
     read = [output if isinstance(output, Output) else read_output(output) for output in outputs]
-    read = sorted(read, key=lambda output: kind_of(output).order)
-    made = [(output, make_layer(output, history)) for output in read]
-    made = [(output, layer) for output, layer in made if layer is not None]
-    if not made:
+    return put_on_map(project, OpenRun(title, "", open_layers(read, history)))
+
+
+def open_layers(outputs: Sequence[Output], history: str) -> list[tuple[Output, QgsMapLayer]]:
+    """Open and style the outputs that are layers, the topmost first."""
+    ordered = sorted(outputs, key=lambda output: kind_of(output).order)
+    made = [(output, make_layer(output, history)) for output in ordered]
+    return [(output, layer) for output, layer in made if layer is not None]
+
+
+def put_on_map(project: QgsProject, run: OpenRun) -> QgsLayerTreeGroup | None:
+    """Add layers as a group at the top of the layer tree, polygons above rasters; None where there are none."""
+    if not run.layers:
         return None
-    group = project.layerTreeRoot().insertGroup(0, title)
-    group.setExpanded(True)
-    group.setCustomProperty(RUN_PROPERTY, folder)
-    kinds = {output.kind for output, _ in made}
-    project.addMapLayers([layer for _, layer in made], False)
-    for output, layer in made:
+    group = project.layerTreeRoot().insertGroup(0, run.title)
+    group.setCustomProperty(RUN_PROPERTY, run.folder)
+    kinds = {output.kind for output, _ in run.layers}
+    project.addMapLayers([layer for _, layer in run.layers], False)
+    for output, layer in run.layers:
         node = group.addLayer(layer)
         kind = kind_of(output)
         node.setItemVisibilityChecked(kind.is_shown(kinds))
         node.setExpanded(kind.is_unfolded)
+    group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
+    group.setExpanded(True)
     return group
 
 

@@ -57,7 +57,7 @@ class ServerProcess:
             [sys.executable, "-E", "-s", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # nobody reads it, and a full pipe would stop the server
         )
         assert self.process.stdin
         assert self.process.stdout
@@ -68,7 +68,7 @@ class ServerProcess:
 
     def read(self) -> dict[str, Any]:
         line = self.stdout.readline()
-        assert line, self.process.stderr.read().decode() if self.process.stderr else "the server ended"
+        assert line, "the server ended"
         message: dict[str, Any] = json.loads(line)
         return message
 

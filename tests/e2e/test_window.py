@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "e2e"
 PYTHON = ROOT / "backend" / ".venv" / "bin" / "python"
 SLOWEST_MILLISECONDS = 50
+SLOWEST_WAIT_MILLISECONDS = 200  # by the clock, beside other processes
 SECONDS = 540
 
 
@@ -52,7 +53,8 @@ def seen():
     return json.loads(result.read_text())
 
 
-def test_script_came_to_its_end(seen):
+def test_script_came_to_its_end_without_an_exception(seen):
+    assert not seen["exceptions"], seen["exceptions"][0]
     assert "failed" not in seen, seen["failed"]
     assert seen["loaded"]
 
@@ -88,5 +90,6 @@ def test_ten_reloads_leave_nothing_and_unload_removes_all(seen):
 
 
 def test_no_function_of_ours_holds_the_main_thread(seen):
-    slow = {name: spent for name, spent in seen["slow_functions_ms"].items() if spent > SLOWEST_MILLISECONDS}
-    assert not slow
+    spent = seen["slow_functions_ms"]
+    assert not {name: ms for name, ms in spent.items() if ms[1] > SLOWEST_MILLISECONDS}
+    assert not {name: ms for name, ms in spent.items() if ms[0] > SLOWEST_WAIT_MILLISECONDS}

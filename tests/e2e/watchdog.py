@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 
@@ -35,27 +35,43 @@ class Heartbeat(QObject):
         self._last = now
 
 
+class Spent(NamedTuple):
+    """Milliseconds, by the clock and of this thread's processor; the latter is not disturbed by other processes."""
+
+    wall: float
+    cpu: float
+
+    def __add__(self, other: "Spent") -> "Spent":  # type: ignore[override]
+        return Spent(self.wall + other.wall, self.cpu + other.cpu)
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        return Spent(self.wall - other.wall, self.cpu - other.cpu)
+
+
+def now() -> Spent:
+    return Spent(time.perf_counter() * 1000, time.thread_time() * 1000)
+
+
 class Stopwatch:
-    """The longest time of every method of a package, callees included, in milliseconds.
+    """The longest times of every method of a package, callees included.
 
     The time of Python's garbage collector is left out and kept apart: in a QGIS with its plugins one full collection
     takes 40 ms, and whoever happens to allocate the next object pays for it.
     """
 
     def __init__(self) -> None:
-        self.longest: dict[str, float] = {}
+        self.longest: dict[str, Spent] = {}
         self.longest_collection = 0.0
-        self._collecting = 0.0
-        self._collection_started = 0.0
+        self._collecting = self._collection_started = Spent(0, 0)
         gc.callbacks.append(self._collect)
 
     def _collect(self, phase: str, _facts: dict[str, int]) -> None:
-        now = time.perf_counter()
         if phase == "start":
-            self._collection_started = now
+            self._collection_started = now()
         else:
-            self._collecting += now - self._collection_started
-            self.longest_collection = max(self.longest_collection, (now - self._collection_started) * 1000)
+            took = now() - self._collection_started
+            self._collecting += took
+            self.longest_collection = max(self.longest_collection, took.wall)
 
     def watch(self, package: str) -> None:
         """Wrap all functions of a package that are looked up when they are called."""
@@ -77,12 +93,13 @@ class Stopwatch:
 
         @functools.wraps(function)
         def timed(*arguments: Any, **named: Any) -> Any:
-            started, collected = time.perf_counter(), self._collecting
+            started, collected = now(), self._collecting
             try:
                 # A signal hands over all it has, and takes a TypeError as the wish for less: a wrapper must not ask.
                 return function(*arguments[:takes], **named)
             finally:
-                spent = (time.perf_counter() - started - self._collecting + collected) * 1000
-                self.longest[name] = max(self.longest.get(name, 0.0), spent)
+                spent = now() - started - (self._collecting - collected)
+                before = self.longest.get(name, Spent(0, 0))
+                self.longest[name] = Spent(max(before.wall, spent.wall), max(before.cpu, spent.cpu))
 
         return timed

@@ -49,6 +49,19 @@ def cross_entropy(probabilities_QBK: Tensor, logits_VBK: Tensor, temperature: fl
     return (terms_QVB * usable_QVB).sum(2) / usable_QVB.sum(2).clamp(min=1)
 
 
+def paired_cross_entropy(
+    probabilities_VBK: Tensor, logits_VBK: Tensor, temperature: float, usable_VB: Tensor
+) -> Tensor:
+    """Compare each teacher view with the student's view of the same rectangle alone, as PerA does; in float32.
+
+    Returns:
+        terms_V: the mean over the usable windows; 0 without any.
+    """
+    log_VBK = torch.log_softmax(logits_VBK.float() / temperature, dim=-1)
+    terms_VB = -(probabilities_VBK * log_VBK).sum(2)
+    return (terms_VB * usable_VB).sum(1) / usable_VB.sum(1).clamp(min=1)
+
+
 def usable_pairs(usable_QB: Tensor, usable_VB: Tensor) -> Tensor:
     """Tell which pairs of views have enough valid pixels on both sides, as float usable_QVB."""
     return (usable_QB[:, None] & usable_VB[None]).float()

@@ -5,8 +5,7 @@ Huang et al., 2016, arXiv:1603.09382; by subsets of a batch as DINOv2 does, Oqua
 Shape letters: B batch, L tokens, D width.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from timm.layers.drop import DropPath
@@ -34,14 +33,15 @@ class SubsetDropPath(nn.Module):
         return branch_BLD * factor_B[:, None, None]
 
 
-def drop_by_sample(blocks: Sequence[Any], rate: float) -> None:
+def drop_by_sample(blocks: Iterable[nn.Module], rate: float) -> None:
     """Leave branches out for each window by itself, from 0 in the first block to `rate` in the last."""
-    for index, block in enumerate(blocks):
-        share = rate * index / max(len(blocks) - 1, 1)
+    every = list(blocks)
+    for index, block in enumerate(every):
+        share = rate * index / max(len(every) - 1, 1)
         block.drop_path1, block.drop_path2 = (DropPath(share) if share else nn.Identity() for _ in range(2))
 
 
-def drop_by_subset(blocks: Sequence[Any], rate: float) -> None:
+def drop_by_subset(blocks: Iterable[nn.Module], rate: float) -> None:
     """Leave branches out for a share of the batch, at the same rate in every block."""
     for block in blocks:
         block.drop_path1, block.drop_path2 = (SubsetDropPath(rate) if rate else nn.Identity() for _ in range(2))

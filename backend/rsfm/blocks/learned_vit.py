@@ -1,7 +1,7 @@
 """Vision transformer with learned positions, as DINO, SatDINO and PerA train it.
 
 Dosovitskiy et al., 2021, arXiv:2010.11929; Caron et al., 2021, arXiv:2104.14294; the token of the pixel size: Straka et
-al., 2025, SatDINO, arXiv:2508.21402.
+al., 2025, "SatDINO".
 
 Shape letters: B batch, C bands, H rows, W columns, L patches, K patches given, T tokens, D width, h and w rows and
 columns of patches.
@@ -114,6 +114,14 @@ class LearnedViT(TokenEncoder):
         """Return the normalised class token, or the mean of the normalised patches."""
         encoded_BKD = self.encode(self.embed(pixels_BCHW))
         return encoded_BKD[:, 0] if self.pooling == "class" else encoded_BKD[:, 1:].mean(1)
+
+    def with_gsd_token(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Complete weights made without a token of the pixel size, such as DINO's, by this encoder's own."""
+        positions_1TD = weights["pos_embed"]
+        if not self.last_tokens or "gsd_register" in weights:
+            return weights
+        positions_1TD = torch.cat([positions_1TD, self.pos_embed[:, -1:].detach()], dim=1)
+        return {**weights, "pos_embed": positions_1TD, "gsd_register": self.gsd_register.detach()}
 
     def _patches(self, pixels_BCHW: Tensor) -> tuple[int, int]:
         height, width = pixels_BCHW.shape[2:]

@@ -62,7 +62,8 @@ def in_passes(forward: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> T
     results = []
     for _, group in groupby(views, key=lambda view: view.shape):
         same = list(group)
-        results.append(forward(torch.cat(same)).unflatten(0, (len(same), -1)))
+        found_ND = forward(torch.cat(same))
+        results.append(found_ND.reshape(len(same), -1, *found_ND.shape[1:]))
     return torch.cat(results)
 
 

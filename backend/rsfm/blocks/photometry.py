@@ -83,7 +83,9 @@ def change_light(light_BCHW: Tensor, valid_BHW: Tensor, light: Light) -> Tensor:
     if light.sigma_B.any():
         rows_BHH, columns_BWW = (blur_weights(light.sigma_B, cells) for cells in light_BCHW.shape[2:])
         blurred_BCHW, enough_BHW = resample_valid(light_BCHW, valid_BHW, rows_BHH, columns_BWW)
-        light_BCHW = torch.where((light.sigma_B > 0)[:, None, None, None] & enough_BHW[:, None], blurred_BCHW, light_BCHW)
+        light_BCHW = torch.where(
+            (light.sigma_B > 0)[:, None, None, None] & enough_BHW[:, None], blurred_BCHW, light_BCHW
+        )
     inverted_BCHW = torch.where(light_BCHW >= 0.5, 1 - light_BCHW, light_BCHW).clamp(low_B111, high_B111)
     return _where(light.inverted_B, inverted_BCHW, light_BCHW)
 

@@ -53,9 +53,7 @@ def resize_positions(positions_1LD: Tensor, rows: int, columns: int) -> Tensor:
     return torch.cat([class_11D, grid_1Dhw.flatten(2).mT], dim=1)
 
 
-def scale_positions(
-    positions_1TD: Tensor, grid: tuple[int, int], square: bool, last_tokens: int = 0
-) -> Tensor:
+def scale_positions(positions_1TD: Tensor, grid: tuple[int, int], square: bool, last_tokens: int = 0) -> Tensor:
     """Scale learned positions of a square grid, class token first, as DINO and SatDINO do.
 
     A tenth of a patch is added to the wanted grid before the scale is computed, and the scale, not the size, gives the

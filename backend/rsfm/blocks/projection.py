@@ -1,7 +1,7 @@
 """The head of self-distillation: a small network, a unit sphere, and prototypes that it is compared with.
 
-Caron et al., 2021, "Emerging Properties in Self-Supervised Vision Transformers", arXiv:2104.14294. Weight normalisation:
-Salimans and Kingma, 2016, arXiv:1602.07868.
+Caron et al., 2021, "Emerging Properties in Self-Supervised Vision Transformers", arXiv:2104.14294.
+Weight normalisation: Salimans and Kingma, 2016, arXiv:1602.07868.
 
 Shape letters: N vectors, D width, E bottleneck, K prototypes.
 """
@@ -26,7 +26,7 @@ class Prototypes(nn.Module):
         self.weight_g = nn.Parameter(torch.ones(count, 1), requires_grad=scaled)
         self.weight_v = nn.Parameter(torch.empty(count, width))
         nn.init.kaiming_uniform_(self.weight_v, a=math.sqrt(5))  # what a linear layer starts with
-        self.register_load_state_dict_pre_hook(_take_new_names)
+        self.register_load_state_dict_pre_hook(_take_new_names)  # type: ignore[no-untyped-call]
 
     def forward(self, unit_NE: Tensor, frozen: bool = False) -> Tensor:
         """Return logits_NK; no gradient reaches frozen prototypes."""

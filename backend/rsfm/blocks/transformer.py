@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from rsfm.encoder import Encoder
 
-
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 """Width, depth and heads."""
 
@@ -23,10 +22,12 @@ class TokenEncoder(Encoder):
         patch_size: side of a patch in pixels.
         grid: rows (and columns) of patches of the windows it is made for.
         window: those windows' side in pixels.
+        blocks: what tokens pass, one after the other.
     """
 
     patch_size: int
     window: int
+    blocks: nn.Sequential
 
     @property
     def grid(self) -> int:

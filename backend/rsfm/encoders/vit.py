@@ -21,6 +21,7 @@ from rsfm.encoder import EncoderConfig, FeatureMap
 from rsfm.errors import UserError
 from rsfm.params import Channels, Pixels
 
+
 class ViTConfig(EncoderConfig):
     """Vision transformer, for masked autoencoders: made for a GPU, or for hours on a CPU."""
 

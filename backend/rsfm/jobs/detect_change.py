@@ -19,9 +19,17 @@ class DetectChangeConfig(Config):
     before: RasterPath = Field(description="Raster of the earlier date; its grid is kept.")
     after: RasterPath = Field(description="Raster of the later date; it is resampled onto the earlier one.")
     area: Area = Field(None, description="Compare this part only; empty compares the whole overlap.")
-    show: Percent = Field(5, ge=0.1, le=50, description="Share of the area outlined when no threshold can be trusted.")
+    show: Percent = Field(
+        5,
+        title="Outline the top",
+        ge=0.1,
+        le=50,
+        description="Share of the area outlined when no threshold can be trusted.",
+    )
     automatic: bool = Field(
-        True, description="Set the threshold from the data (1.25 x Otsu) when the two really differ."
+        True,
+        title="Automatic threshold",
+        description="Set the threshold from the data (1.25 x Otsu) when the two really differ.",
     )
     method: str = Field(
         "automatic",

@@ -22,7 +22,11 @@ class FinetuneConfig(Config):
     raster: RasterPath = Field(description="Raster to learn the classes on.")
     labels: VectorPath = Field(description="Polygons with a class.")
     class_field: FieldName = Field("class", description="Attribute that holds the class, text or number.")
-    model: OptionalModelPath = Field(None, description="Pretrained encoder; empty compares the baselines alone.")
+    model: OptionalModelPath = Field(
+        None,
+        description="Pretrained encoder; empty compares the baselines alone.",
+        json_schema_extra={"needs": "encoder"},
+    )
     head: registry.choice_of(heads, Head) = Field(  # type: ignore[valid-type]
         {"name": "linear"}, description="What is trained on top."
     )
@@ -41,7 +45,9 @@ class FinetuneConfig(Config):
         },
         pattern="^(best|pretrained|untrained|texture|pixels)$",
     )
-    block: Metres = Field(0, ge=0, le=1e6, description="Side of the blocks held out for the scores; 0 chooses it.")
+    block: Metres = Field(
+        0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks held out for the scores; 0 chooses it."
+    )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
     seed: Seed = Field(0, description="The same seed gives the same blocks and the same head.")
 

@@ -207,4 +207,4 @@ class DINO(Method):
         """Return logits_VBK of views; those of one size pass the encoder together."""
         features_VBD = in_passes(encoder.embedding, views)
         logits_NK: Tensor = head(features_VBD.flatten(0, 1), frozen)
-        return logits_NK.unflatten(0, features_VBD.shape[:2])
+        return logits_NK.reshape(*features_VBD.shape[:2], -1)

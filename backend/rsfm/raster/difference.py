@@ -14,8 +14,8 @@ SHIFT_ROW, SHIFT_COLUMN = 0.8, -0.6
 WEAK, DIFFERENT = 0.03, 0.15
 """Shares of pixels above what the shift explains, from which the dates differ weakly, and clearly."""
 STRONG = 0.005
-"""Share of smoothed pixels far above what the shift explains, from which a few places differ for certain. Measured on ten
-images: at most 0.0004 after noise, gain, gamma or half a pixel of shift, at most 0.003 after a whole pixel."""
+"""Share of smoothed pixels far above what the shift explains, from which a few places differ for certain. Measured on
+ten images: at most 0.0004 after noise, gain, gamma or half a pixel of shift, at most 0.003 after a whole pixel."""
 
 
 class MedianDifference(NamedTuple):

@@ -78,14 +78,14 @@ def choose(results: dict[str, Result], wanted: str) -> tuple[str, str]:
     if wanted != "best":
         if wanted not in results:
             raise UserError("There is no pretrained encoder to use. Choose one under 'Model'.", "features")
-        return wanted, f"You chose the {TITLES[wanted]}."
+        return wanted, f"Used, as you chose: {TITLES[wanted]}."
     scores = {name: result.validated.mean_iou for name, result in results.items() if result.validated is not None}
     if not scores:
         name = "pretrained" if "pretrained" in results else "texture"
-        return name, f"The {TITLES[name]} is used, without a comparison."
+        return name, f"Used, without a comparison: {TITLES[name]}."
     best = max(scores, key=lambda name: scores[name])
     figures = ", ".join(f"{TITLES[name]} {score:.2f}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
-    sentence = f"The {TITLES[best]} is used. Mean IoU on held-out polygons: {figures}."
+    sentence = f"Used, because it did best: {TITLES[best]}. Mean IoU on held-out polygons: {figures}."
     if "pretrained" in scores and best != "pretrained":
         sentence += " Pretraining is not needed for these classes."
     return best, sentence

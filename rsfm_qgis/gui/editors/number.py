@@ -31,6 +31,7 @@ class NumberEditor(Editor):
     def __init__(self, field: Field, workspace: Workspace, parent: QWidget | None = None) -> None:
         super().__init__(field, workspace, parent)
         self._integer = field.decimals == 0
+        self._exact: float | None = None
         self.box = QgsSpinBox() if self._integer else PlainDoubleSpinBox()
         if not self._integer:
             self.box.setDecimals(FINEST if field.decimals is None else field.decimals)
@@ -48,10 +49,18 @@ class NumberEditor(Editor):
     def value(self) -> Any:
         if self.field.optional and self.box.value() == self.box.minimum():
             return None
-        return int(self.box.value()) if self._integer else round(float(self.box.value()), FINEST)
+        if self._integer:
+            return int(self.box.value())
+        shown = round(float(self.box.value()), FINEST)
+        return self._exact if self._exact is not None and self._shows(self._exact) else shown
 
     def set_value(self, value: Any) -> None:
+        self._exact = value
         self.box.setValue(self.box.minimum() if value is None else value)
+
+    def _shows(self, value: float) -> bool:
+        """Tell whether this is the number shown, which may have more digits than there is room for."""
+        return bool(abs(value - self.box.value()) <= 0.5 * 10.0 ** -self.box.decimals())
 
     def _set_bounds(self) -> None:
         low = -UNBOUNDED if self.field.minimum is None else self.field.minimum

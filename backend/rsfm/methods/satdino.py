@@ -1,0 +1,251 @@
+"""SatDINO: DINO whose small views cover every scale alike, and which tells the size of a pixel from what it sees.
+
+Straka et al., 2025, "SatDINO: A Deep Dive into Self-Supervised Pretraining for Remote Sensing"; on top of Caron et al.,
+2021, arXiv:2104.14294.
+
+Shape letters: B batch, C bands, H rows, W columns, V views, Q large views, N rows of a pass, D encoder width,
+K prototypes.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rsfm.blocks.centring import Centre, across_views, cross_entropy, usable_pairs
+from rsfm.blocks.crops import pixel_size
+from rsfm.blocks.distillation import DistillationConfig, make_head, teacher_momentum, teacher_temperature
+from rsfm.blocks.drop_path import drop_by_sample
+from rsfm.blocks.learned_vit import LearnedViT
+from rsfm.blocks.multicrop import DrawnView, draw_views, equal_parts, in_passes, usable
+from rsfm.blocks.teacher import make_teacher, move_average
+from rsfm.blocks.views import View
+from rsfm.encoder import Encoder
+from rsfm.errors import UserError
+from rsfm.job import Preset
+from rsfm.method import Loss, Method, Sample
+from rsfm.params import Fraction
+
+SMALLEST = 0.05
+"""Least share of a window that a small view covers."""
+
+
+class SatDINOConfig(DistillationConfig):
+    """Learns as DINO does, and to tell how large a pixel is. For rasters of several resolutions, and for a GPU."""
+
+    name: Literal["satdino"] = "satdino"
+    gsd_weight: Fraction = Field(0.1, ge=0, le=100, description="Weight of the error of the pixel size in the loss.")
+    gsd_target: Literal["log", "metres"] = Field(
+        "log",
+        description="How the error of the pixel size is measured.",
+        json_schema_extra={
+            "choices": ["log", "metres"],
+            "titles": ["Relative: alike for fine and coarse pixels", "As published: in metres"],
+        },
+    )
+    train_gsd_head: bool = Field(
+        True, description="Train the layer that tells the pixel size; the authors' code leaves it as it was drawn."
+    )
+    norm_last_layer: bool = Field(True, description="Keep all prototypes of length 1; steadier.")
+    freeze: Fraction = Field(
+        0.01, ge=0, le=1, description="Share of the training in which the prototypes stay as they are."
+    )
+
+
+class Compared(NamedTuple):
+    """What a comparison of views found; terms_QV is 0 where a view meets itself."""
+
+    distillation: Tensor
+    gsd_error: Tensor
+    terms_QV: Tensor
+    probabilities_QBK: Tensor
+
+
+class SatDINO(Method):
+    name = "satdino"
+    title = "SatDINO"
+    Config = SatDINOConfig
+    presets = (
+        Preset(
+            "satdino_quick",
+            "Small SatDINO, for a CPU",
+            "A small variant, not the paper's model; worth its time on rasters of several resolutions only.",
+            {
+                "method": {
+                    "name": "satdino",
+                    "large_size": 32,
+                    "small_size": 16,
+                    "small_views": 4,
+                    "split": 0.25,
+                    "prototypes": 1024,
+                    "hidden": 512,
+                    "bottleneck": 64,
+                    "teacher_temperature": 0.04,
+                    "teacher_temperature_end": 0.04,
+                    "temperature_share": 0,
+                    "momentum": 0.99,
+                    "gsd_weight": 0.1,
+                    "gsd_target": "log",
+                    "train_gsd_head": True,
+                    "norm_last_layer": True,
+                    "freeze": 0.02,
+                    "drop_path": 0,
+                },
+                "encoder": {
+                    "name": "vit_learned",
+                    "size": "free",
+                    "width": 192,
+                    "depth": 4,
+                    "heads": 3,
+                    "patch_size": 4,
+                    "window": 32,
+                    "pooling": "class",
+                    "gsd_token": True,
+                },
+                "training": {
+                    "minutes": 10,
+                    "batch_size": 64,
+                    "learning_rate": 5e-4,
+                    "final_rate": 0.01,
+                    "weight_decay": 0.04,
+                    "decay_growth": 5,
+                    "optimizer": "adamw",
+                    "beta2": 0.999,
+                    "decay_all": False,
+                    "warmup": 0.1,
+                    "schedule": "step",
+                    "clip_norm": 3,
+                    "clip_each": True,
+                },
+                "window": 48,
+            },
+        ),
+        Preset(
+            "satdino_official",
+            "SatDINO as published, ViT-S/16, for a GPU",
+            "The authors' recipe of 200 epochs, the learning rate scaled to 512 windows a step: days on several GPUs.",
+            {
+                "method": {
+                    "name": "satdino",
+                    "large_size": 224,
+                    "small_size": 96,
+                    "small_views": 10,
+                    "split": 0.25,
+                    "prototypes": 65536,
+                    "hidden": 2048,
+                    "bottleneck": 256,
+                    "temperature": 0.1,
+                    "teacher_temperature": 0.04,
+                    "teacher_temperature_end": 0.07,
+                    "temperature_share": 0.15,
+                    "temperature_steps": 30,
+                    "momentum": 0.996,
+                    "centre_momentum": 0.9,
+                    "gsd_weight": 0.1,
+                    "gsd_target": "metres",
+                    "train_gsd_head": True,
+                    "norm_last_layer": False,
+                    "freeze": 0.005,
+                    "drop_path": 0.1,
+                },
+                "encoder": {
+                    "name": "vit_learned",
+                    "size": "small",
+                    "patch_size": 16,
+                    "window": 224,
+                    "pooling": "class",
+                    "gsd_token": True,
+                },
+                "training": {
+                    "minutes": 0,
+                    "epochs": 200,
+                    "batch_size": 512,
+                    "learning_rate": 2e-3,
+                    "final_rate": 0.01,
+                    "weight_decay": 0.04,
+                    "decay_growth": 10,
+                    "optimizer": "adamw",
+                    "beta2": 0.999,
+                    "decay_all": False,
+                    "warmup": 0.05,
+                    "schedule": "step",
+                    "clip_norm": 0,
+                    "clip_each": True,
+                },
+                "window": 256,
+            },
+        ),
+    )
+    encoder: LearnedViT
+
+    def __init__(self, config: Any, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        if not isinstance(encoder, LearnedViT) or not encoder.last_tokens:
+            raise UserError(
+                f"SatDINO tells the size of a pixel, and the encoder '{encoder.name}' has no token for it. "
+                "Choose the encoder 'vit_learned' and tick 'Gsd token'.",
+                "encoder.gsd_token",
+            )
+        self.config: SatDINOConfig = config
+        self.encoder = encoder
+        self.head = make_head(config, encoder, scaled=not config.norm_last_layer)
+        self.gsd_head = nn.Linear(encoder.width, 1).requires_grad_(config.train_gsd_head)
+        self.teacher, self.teacher_head = make_teacher(encoder), make_teacher(self.head)
+        self.centre = Centre(config.prototypes)
+        drop_by_sample(encoder.blocks, config.drop_path)
+
+    def loss(self, sample: Sample, progress: float) -> Loss:
+        drawn = self.draw(View(sample.pixels_BCHW, sample.valid_BHW))
+        views = [one.view for one in drawn]
+        gsd_VB = torch.stack([pixel_size(sample.gsd_B, one.crop, one.size) for one in drawn])
+        found = self.compare([view.pixels_BCHW for view in views], gsd_VB, usable(views), progress)
+        total = found.distillation + self.config.gsd_weight * found.gsd_error
+        return Loss(total, {"distillation": found.distillation.item(), "gsd": found.gsd_error.item()})
+
+    def after_step(self, progress: float) -> None:
+        momentum = teacher_momentum(self.config, progress)
+        move_average(self.teacher, self.encoder, momentum)
+        move_average(self.teacher_head, self.head, momentum)
+
+    def draw(self, window: View) -> list[DrawnView]:
+        """Draw two large views, and small ones each of its own share of the window, always in the same order."""
+        config = self.config
+        areas = [(config.split, 1.0)] * 2 + equal_parts(SMALLEST, config.split, config.small_views)
+        return draw_views(window, (config.large_size, config.small_size), areas)
+
+    def compare(self, views: list[Tensor], gsd_VB: Tensor, usable_VB: Tensor, progress: float) -> Compared:
+        """Compare groups of views as DINO does, and the size of a pixel that they tell; then move the centre.
+
+        Args:
+            gsd_VB: metres per pixel of each view; what is not known is NaN or not above 0, and is left out.
+        """
+        tokens_VB2D = in_passes(self.see, views)
+        logits_NK: Tensor = self.head(tokens_VB2D[:, :, 0].flatten(0, 1), progress < self.config.freeze)
+        student_VBK = logits_NK.reshape(*usable_VB.shape, -1)
+        with torch.no_grad():
+            class_QBD = in_passes(self.teacher.embedding, views[:2])
+            teacher_NK = self.teacher_head(class_QBD.flatten(0, 1))
+        with torch.autocast(student_VBK.device.type, enabled=False):
+            gsd_error = self.gsd_error(tokens_VB2D[:, :, 1].float(), gsd_VB, usable_VB)
+            temperature = teacher_temperature(self.config, progress)
+            probabilities_QBK = self.centre.probabilities(teacher_NK.reshape(2, -1, teacher_NK.shape[1]), temperature)
+            pairs_QVB = usable_pairs(usable_VB[:2], usable_VB)
+            terms_QV = cross_entropy(probabilities_QBK, student_VBK, self.config.temperature, pairs_QVB)
+            distillation = across_views(terms_QV, pairs_QVB)
+            self.centre.update(teacher_NK, usable_VB[:2].flatten(), self.config.centre_momentum)
+        return Compared(distillation, gsd_error, terms_QV, probabilities_QBK)
+
+    def see(self, pixels_BCHW: Tensor) -> Tensor:
+        """Return the encoded class token and the token of the pixel size, tokens_B2D."""
+        encoded_BTD = self.encoder.encode_all(self.encoder.embed(pixels_BCHW))
+        return torch.stack([encoded_BTD[:, 0], encoded_BTD[:, -1]], dim=1)
+
+    def gsd_error(self, tokens_VBD: Tensor, gsd_VB: Tensor, usable_VB: Tensor) -> Tensor:
+        """Mean squared error of the size of a pixel, or of its logarithm, over the views of known size."""
+        told_VB: Tensor = self.gsd_head(tokens_VBD)[..., 0]
+        known_VB = usable_VB & torch.isfinite(gsd_VB) & (gsd_VB > 0)
+        target_VB = torch.where(known_VB, gsd_VB, 1)
+        if self.config.gsd_target == "log":
+            target_VB = target_VB.log()
+        return ((told_VB - target_VB).square() * known_VB).sum() / known_VB.sum().clamp(min=1)
