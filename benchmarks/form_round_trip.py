@@ -69,7 +69,8 @@ def main() -> int:
     for job, times in found.items():
         print(f"{job:16}" + "".join(f"{name}: {value:7.3f} ms   " for name, value in times.items()))
     worst = max(times["fill in and read"] for times in found.values())
-    print(f"CLAIM form_round_trip_ms {worst:.2f} <= {BOUND_MILLISECONDS} {worst <= BOUND_MILLISECONDS}")
+    state = "ok" if worst <= BOUND_MILLISECONDS else "short"
+    print(f"CLAIM form_round_trip_ms {worst:.2f} {BOUND_MILLISECONDS} {state}")
     return 0 if worst <= BOUND_MILLISECONDS else 1
 
 

@@ -109,7 +109,7 @@ def report(title: str, results: dict[str, list[float]], bounds: dict[str, float]
     for name, bound in bounds.items():
         gain = float(np.mean(results["pretrained"]) - np.mean(results[name]))
         state = "ok" if gain >= bound else "short"
-        print(f"CLAIM {title.replace(' ', '_')}_pretrained_minus_{name} {gain:+.3f} >={bound:+.2f} {state}", flush=True)
+        print(f"CLAIM {title.replace(' ', '_')}_pretrained_minus_{name} {gain:+.3f} {bound:+.2f} {state}", flush=True)
 
 
 def pretrain(scene: Path, minutes: float, folder: Path) -> Path:
@@ -122,7 +122,7 @@ def pretrain(scene: Path, minutes: float, folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a small scene, half a minute, two seeds")
+    parser.add_argument("--quick", action="store_true", help="a small scene, one minute, two seeds")
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--scene", type=Path)
     parser.add_argument("--truth", type=Path)
@@ -134,7 +134,7 @@ def main() -> None:
             subprocess.run([sys.executable, "-m", "rsfm", "sample", folder, "--size", size], check=True)
             scene = Path(folder) / "scene_2023-07-15.tif"
             truth = Path(folder) / "truth_classes_2023-07-15.tif"
-        model = pretrain(scene, 0.5 if options.quick else options.minutes, Path(folder) / "run")
+        model = pretrain(scene, 1 if options.quick else options.minutes, Path(folder) / "run")
         bounds = dict.fromkeys(BOUNDS, 0.0) if options.quick else BOUNDS
         report(
             scene.parent.name if options.scene else "sample scene",

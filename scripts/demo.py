@@ -97,6 +97,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--after", help="later raster of a pair")
     parser.add_argument("--truth-change", type=Path, help="raster of 0 and 1 to score the change with")
     parser.add_argument("--minutes", type=float, default=3, help="time to pretrain")
+    parser.add_argument("--no-comparison", action="store_true", help="leave the comparison of features out")
     parser.add_argument("--no-window", action="store_true", help="leave QGIS out")
     return parser.parse_args()
 
@@ -121,7 +122,7 @@ def main() -> None:
         print(f"Change against the truth: F1 {f1(out / 'change.tif', options.truth_change):.3f}")
     if not options.no_window:
         show(demo, options.raster)
-    if sample:
+    if sample and not options.no_comparison:
         compare(demo, model, scene)
     phases = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in demo.seconds.items())
     print(f"\nWall time {time.monotonic() - started:.0f} s: {phases}")

@@ -1,7 +1,7 @@
 """The flags of a job's command line, made from its config by pydantic-settings."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
@@ -37,7 +37,8 @@ def read_flags(job: type[Job], arguments: list[str]) -> Flags:
 def _parse(job: type[Job], arguments: list[str]) -> dict[str, Any]:
     """Return only what was said on the command line: defaults are the config's own affair."""
     settings = SettingsConfigDict(cli_prog_name=f"rsfm {job.name}", cli_kebab_case=True, extra="allow", frozen=False)
-    model: Any = create_model("Flags", __base__=(job.Config, BaseSettings), __doc__=_help(job))
+    made = create_model("Flags", __base__=(job.Config, BaseSettings), __doc__=_help(job))
+    model = cast(type[BaseSettings], made)
     model.model_config.update(settings)
     try:
         source: CliSettingsSource[Any] = CliSettingsSource(model, cli_parse_args=arguments)

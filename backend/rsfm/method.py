@@ -1,7 +1,7 @@
 """A method teaches an encoder without labels. A member of `methods/` is one file that reads like the paper's algorithm.
 
 It knows nothing of files, optimizers, devices, schedules of the learning rate or progress bars.
-Shape letters: B batch, C bands, H rows, W columns.
+Shape letters: B batch, T dates, C bands, H rows, W columns.
 """
 
 from abc import abstractmethod
@@ -18,6 +18,22 @@ class MethodConfig(Config):
     """Base of the methods' configs; each has a field `name: Literal[...]`."""
 
 
+class Dates(NamedTuple):
+    """The same windows at several dates, on one grid; the first date is that of the sample's own pixels.
+
+    Attributes:
+        pixels_BTCHW: as a sample's pixels.
+        valid_BTHW: a window that has fewer dates than others is invalid as a whole at those it lacks.
+        time_BT3: int64, UTC: year - 2002, month - 1, hour.
+        place_B2: latitude and longitude of each window's centre, in degrees.
+    """
+
+    pixels_BTCHW: Tensor
+    valid_BTHW: Tensor
+    time_BT3: Tensor
+    place_B2: Tensor
+
+
 class Sample(NamedTuple):
     """A batch of windows on the device.
 
@@ -25,18 +41,21 @@ class Sample(NamedTuple):
         pixels_BCHW: float, normalised by the collection's statistics, 0 where invalid.
         valid_BHW: bool, False for nodata and outside the raster.
         gsd_B: metres per pixel of each window.
+        dates: None where only one date was read.
     """
 
     pixels_BCHW: Tensor
     valid_BHW: Tensor
     gsd_B: Tensor
+    dates: Dates | None = None
 
 
 class Loss(NamedTuple):
-    """What is minimised, and its parts as plain numbers for the chart."""
+    """What is minimised, its parts as plain numbers for the chart, and sentences to tell the user once."""
 
     total: Tensor
     parts: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 class Method(nn.Module):

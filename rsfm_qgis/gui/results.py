@@ -73,7 +73,7 @@ class Results(QObject):
 
     def _tell(self, run: RunState) -> None:
         if run.state == "done":
-            text, level = run.sentence or self.tr("Done."), Qgis.MessageLevel.Success
+            text, level = self._headline(run), Qgis.MessageLevel.Success
         elif run.state in {"stopped", "cancelled"}:
             text, level = f"{run.state.capitalize()}.", Qgis.MessageLevel.Info
         else:
@@ -82,6 +82,10 @@ class Results(QObject):
         for title, method in self._offers(run):
             self._add_button(item, title, method, run.folder)
         self._bar.pushWidget(item, level, 0 if level == Qgis.MessageLevel.Warning else 15)
+
+    def _headline(self, run: RunState) -> str:
+        """Return the first sentence of what was found: the bar has one line, the report has the rest."""
+        return run.sentence.partition(". ")[0].rstrip(".") + "." if run.sentence else self.tr("Done.")
 
     def _offers(self, run: RunState) -> list[tuple[str, Any]]:
         offers = []

@@ -349,7 +349,7 @@ def test_a_batch_that_does_not_fit_is_run_in_halves_and_a_tile_that_does_not_is_
 
 
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np, rasterio, torch
 from affine import Affine
 from torch import nn
@@ -377,7 +377,9 @@ with open_raster(path) as raster:
     run_tiles(Coarse(), raster, raster.grid.window, TilingConfig(tile_size=512), "cpu", 4, finish, lambda: None,
               lambda done: None)
 assert seen == height // 4, seen
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# not ru_maxrss: a process inherits the peak of the one that started it
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) * 1024)
 """
 
 
@@ -390,4 +392,4 @@ def test_memory_is_bounded_and_does_not_grow_with_height(tmp_path):
 
     low, high = peak(5000), peak(20000)
     assert high < 1.2e9
-    assert high - low < 5e7
+    assert high - low < 1.5e8  # a byte kept for each pixel would be 3e8

@@ -116,7 +116,9 @@ def test_windows_are_left_as_they_were(name):
     method, side = make(name, 4)
     sample, same = windows(4, side, invalid=0.2), windows(4, side, invalid=0.2)
     method.loss(sample, 0.0)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(sample, same, strict=True))
+    pairs = [pair for pair in zip(sample, same, strict=True) if pair[0] is not None]
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    assert len(pairs) >= 3
 
 
 @pytest.mark.parametrize("name", NAMES)

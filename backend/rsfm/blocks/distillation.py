@@ -1,12 +1,14 @@
 """Parameters that all self-distillations with prototypes have, and what follows from them at a moment of a training."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from rsfm.blocks.projection import ProjectionHead
 from rsfm.blocks.schedules import climb, ease
 from rsfm.encoder import Encoder
 from rsfm.method import MethodConfig
-from rsfm.params import Channels, Fraction, Pixels
+from rsfm.params import Channels, Fraction, Hint, Pixels
 
 
 class DistillationConfig(MethodConfig):
@@ -34,7 +36,7 @@ class DistillationConfig(MethodConfig):
     temperature_steps: Channels = Field(
         0, ge=0, le=100000, description="Equal steps in which it changes, such as epochs; 0 changes it smoothly."
     )
-    momentum: Fraction = Field(
+    momentum: Annotated[float, Hint(advanced=True)] = Field(
         0.996, ge=0, le=1, description="Share of its weights the teacher keeps at a step; rises to all of them."
     )
     centre_momentum: Fraction = Field(0.9, ge=0, le=1, description="Share of its centre the teacher keeps at a step.")

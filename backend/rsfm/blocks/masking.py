@@ -1,6 +1,7 @@
 """Hide patches at random, and cut windows into patches.
 
-Shape letters: B batch, C bands, H rows, W columns, L patches, K kept, D width, P values of a patch.
+Shape letters: B batch, C bands, H rows, W columns, L patches, S slices, N patches of all slices, K kept, D width, P
+values of a patch.
 """
 
 from typing import NamedTuple
@@ -54,3 +55,23 @@ def unpatchify(patches_BLP: Tensor, patch_size: int, rows: int) -> Tensor:
     columns = patches // rows
     cut_BhwppC = patches_BLP.reshape(count, rows, columns, patch_size, patch_size, -1)
     return cut_BhwppC.permute(0, 5, 1, 3, 2, 4).reshape(count, -1, rows * patch_size, columns * patch_size)
+
+
+def split_positions(noise_BL: Tensor, slices: int, kept_each: int, kept: int) -> Split:
+    """Keep the same patches, those with the least noise, in every slice of a window.
+
+    The order is: what each slice keeps, slice by slice, then what each hides. With more kept than `slices * kept_each`
+    the first hidden patches of the first slice are kept too, as SatMAE does on dates.
+
+    Args:
+        kept_each: patches that each slice keeps.
+        kept: tokens kept in all.
+    """
+    order_BL = torch.argsort(noise_BL, dim=1, stable=True)
+    start_S1 = noise_BL.shape[1] * torch.arange(slices, device=noise_BL.device)[:, None]
+    keep_BN, hide_BN = (
+        (part_BL[:, None] + start_S1).flatten(1) for part_BL in (order_BL[:, :kept_each], order_BL[:, kept_each:])
+    )
+    order_BN = torch.cat([keep_BN, hide_BN], dim=1)
+    restore_BN = torch.argsort(order_BN, dim=1)
+    return Split(order_BN[:, :kept], restore_BN, (restore_BN >= kept).float())

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 def sincos_1d(width: int, position_L: Tensor) -> Tensor:
     """Encode positions as encoded_LD, float64: all sines, then all cosines; `width` is even."""
-    frequency = 10000.0 ** (-torch.arange(width // 2, dtype=torch.float64) / (width / 2))
+    index = torch.arange(width // 2, dtype=torch.float64, device=position_L.device)
+    frequency = 10000.0 ** (-index / (width / 2))
     angle = position_L.double()[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
@@ -27,8 +28,8 @@ def sincos_2d(width: int, rows: int, columns: int, class_token: bool = False) ->
         width: a multiple of 4.
         class_token: put a row of zeros first.
     """
-    row_L = torch.arange(rows).repeat_interleave(columns)
-    column_L = torch.arange(columns).repeat(rows)
+    row_L = torch.arange(rows, device="cpu").repeat_interleave(columns)  # the same for all devices: it is remembered
+    column_L = torch.arange(columns, device="cpu").repeat(rows)
     encoded_LD = torch.cat([sincos_1d(width // 2, column_L), sincos_1d(width // 2, row_L)], dim=1)
     return torch.cat([encoded_LD.new_zeros(1, width), encoded_LD]) if class_token else encoded_LD
 

@@ -28,4 +28,6 @@ def spread(logits_BK: Tensor, usable_B: Tensor) -> Tensor:
     if not counted_B.any():
         return logits_BK.sum() * 0
     apart_NK = unit_BK[counted_B] - unit_BK[nearest_B[counted_B]]
-    return -((apart_NK + 1e-8).norm(dim=1) + 1e-8).log().mean()
+    distance_N = torch.linalg.vector_norm(apart_NK + 1e-8, dim=1)
+    total: Tensor = -(distance_N + 1e-8).log().mean()
+    return total

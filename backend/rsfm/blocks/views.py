@@ -26,13 +26,18 @@ class View(NamedTuple):
     valid_BHW: Tensor
 
 
-def draw_view(kind: ViewKind, pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
+def draw_view(kind: ViewKind, pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: float = 0.2) -> View:
     """Draw one view of each window.
+
+    Args:
+        smallest: share of the window's area that a published view covers at least.
 
     Raises:
         UserError: the windows are too small for views of this size.
     """
-    return quick_view(pixels_BCHW, valid_BHW, size) if kind == "quick" else published_view(pixels_BCHW, valid_BHW, size)
+    if kind == "quick":
+        return quick_view(pixels_BCHW, valid_BHW, size)
+    return published_view(pixels_BCHW, valid_BHW, size, smallest)
 
 
 def quick_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
@@ -84,14 +89,14 @@ def standardised_jitter(pixels_BCHW: Tensor) -> Tensor:
     return pixels_BCHW * gain + offset + band_offset + noise_BCHW
 
 
-def published_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
+def published_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: float = 0.2) -> View:
     """Make a view as MoCo v2 does: resized crop, colour, gray, blur, mirror.
 
     Chen et al., 2020, arXiv:2003.04297; for other numbers of bands than three as SSL4EO-S12 does (Wang et al., 2023,
     arXiv:2211.07044): no hue and saturation, gray is the mean of the bands. The order of the colour changes is drawn
     once for the batch. The blur's 0.1 to 2 px belong to views of 224 px and shrink with them.
     """
-    view = resized_crop(pixels_BCHW, valid_BHW, (size, size), "bilinear")
+    view = resized_crop(pixels_BCHW, valid_BHW, (size, size), "bilinear", smallest)
     pixels_BCSS, count, device = view.pixels_BCHW, len(view.pixels_BCHW), view.pixels_BCHW.device
     light_BCSS = (pixels_BCSS + BLACK) / (2 * BLACK)
     light_BCSS = _sometimes(0.8, _jitter_colour(light_BCSS, view.valid_BHW), light_BCSS)
@@ -105,11 +110,17 @@ def published_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
     return View(changed_BCSS * view.valid_BHW[:, None], view.valid_BHW)
 
 
-def resized_crop(pixels_BCHW: Tensor, valid_BHW: Tensor, size: tuple[int, int], kernel: Kernel) -> View:
-    """Cut 20 to 100 % of each window's area with an aspect of 3/4 to 4/3, resize it to `size`, mirror every other."""
+def resized_crop(
+    pixels_BCHW: Tensor, valid_BHW: Tensor, size: tuple[int, int], kernel: Kernel, smallest: float = 0.2
+) -> View:
+    """Cut out of each window with an aspect of 3/4 to 4/3, resize it to `size`, mirror every other.
+
+    Args:
+        smallest: share of the window's area that is cut out at least.
+    """
     count, _, height, width = pixels_BCHW.shape
     device = pixels_BCHW.device
-    area_B = _uniform(count, 0.2, 1.0, device) * height * width
+    area_B = _uniform(count, smallest, 1.0, device) * height * width
     aspect_B = torch.exp(_uniform(count, math.log(3 / 4), math.log(4 / 3), device))
     high_B = (area_B / aspect_B).sqrt().round().clamp(1, height)
     wide_B = (area_B * aspect_B).sqrt().round().clamp(1, width)

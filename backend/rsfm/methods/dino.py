@@ -6,7 +6,7 @@ Shape letters: B batch, C bands, H rows, W columns, V views, Q large views, N ro
 K prototypes.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -23,7 +23,7 @@ from rsfm.blocks.views import View
 from rsfm.encoder import Encoder
 from rsfm.job import Preset
 from rsfm.method import Loss, Method, Sample
-from rsfm.params import Fraction
+from rsfm.params import Hint
 
 SMALLEST = 0.05
 """Least share of a window that a small view covers."""
@@ -36,7 +36,7 @@ class DINOConfig(DistillationConfig):
 
     name: Literal["dino"] = "dino"
     norm_last_layer: bool = Field(True, description="Keep all prototypes of length 1; steadier.")
-    freeze: Fraction = Field(
+    freeze: Annotated[float, Hint(advanced=True)] = Field(
         0.01, ge=0, le=1, description="Share of the training in which the prototypes stay as they are."
     )
 

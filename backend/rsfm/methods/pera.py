@@ -42,6 +42,12 @@ FLAT = 0.01
 """Spread, in standard deviations of the raster, below which a view shows nothing."""
 
 
+EMPTY = (
+    "Half of the windows or more are nodata or of a single value, which teaches nothing. "
+    "Choose an 'Area' with more to see, or a larger 'Window'."
+)
+
+
 class PerAConfig(DistillationConfig):
     """Learns from two disjoint halves of a place. Cheaper than DINO for its size; made for a GPU."""
 
@@ -228,7 +234,8 @@ class PerA(Method):
         small = self.draw(window, config.small_views, config.small_size, (SMALLEST, config.split))
         found = self.compare(large, small, len(sample.pixels_BCHW), progress)
         parts = {"distillation": found.terms_V.mean(), "spread": found.spread_V.sum(), "pixel": found.pixel}
-        return Loss(found.total, {name: part.item() for name, part in parts.items()})
+        empty = large is not None and not bool(large.usable_N.float().mean() > 0.5)
+        return Loss(found.total, {name: part.item() for name, part in parts.items()}, (EMPTY,) if empty else ())
 
     def after_step(self, progress: float) -> None:
         momentum = teacher_momentum(self.config, progress)

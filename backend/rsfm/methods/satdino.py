@@ -7,7 +7,7 @@ Shape letters: B batch, C bands, H rows, W columns, V views, Q large views, N ro
 K prototypes.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -25,10 +25,16 @@ from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
 from rsfm.method import Loss, Method, Sample
-from rsfm.params import Fraction
+from rsfm.params import Fraction, Hint
 
 SMALLEST = 0.05
 """Least share of a window that a small view covers."""
+
+
+UNKNOWN = (
+    "The size of a pixel is not known, so that SatDINO learns as DINO does. "
+    "Give the rasters a coordinate reference system, or choose DINO under 'Method'."
+)
 
 
 class SatDINOConfig(DistillationConfig):
@@ -48,7 +54,7 @@ class SatDINOConfig(DistillationConfig):
         True, description="Train the layer that tells the pixel size; the authors' code leaves it as it was drawn."
     )
     norm_last_layer: bool = Field(True, description="Keep all prototypes of length 1; steadier.")
-    freeze: Fraction = Field(
+    freeze: Annotated[float, Hint(advanced=True)] = Field(
         0.01, ge=0, le=1, description="Share of the training in which the prototypes stay as they are."
     )
 
@@ -201,7 +207,8 @@ class SatDINO(Method):
         gsd_VB = torch.stack([pixel_size(sample.gsd_B, one.crop, one.size) for one in drawn])
         found = self.compare([view.pixels_BCHW for view in views], gsd_VB, usable(views), progress)
         total = found.distillation + self.config.gsd_weight * found.gsd_error
-        return Loss(total, {"distillation": found.distillation.item(), "gsd": found.gsd_error.item()})
+        parts = {"distillation": found.distillation.item(), "gsd": found.gsd_error.item()}
+        return Loss(total, parts, () if known(sample.gsd_B).any() else (UNKNOWN,))
 
     def after_step(self, progress: float) -> None:
         momentum = teacher_momentum(self.config, progress)
@@ -244,8 +251,13 @@ class SatDINO(Method):
     def gsd_error(self, tokens_VBD: Tensor, gsd_VB: Tensor, usable_VB: Tensor) -> Tensor:
         """Mean squared error of the size of a pixel, or of its logarithm, over the views of known size."""
         told_VB: Tensor = self.gsd_head(tokens_VBD)[..., 0]
-        known_VB = usable_VB & torch.isfinite(gsd_VB) & (gsd_VB > 0)
+        known_VB = usable_VB & known(gsd_VB)
         target_VB = torch.where(known_VB, gsd_VB, 1)
         if self.config.gsd_target == "log":
             target_VB = target_VB.log()
         return ((told_VB - target_VB).square() * known_VB).sum() / known_VB.sum().clamp(min=1)
+
+
+def known(gsd: Tensor) -> Tensor:
+    """Tell which pixel sizes can be learned from."""
+    return torch.isfinite(gsd) & (gsd > 0)

@@ -68,7 +68,8 @@ def take_sample(pair: Pair, done: Callable[[float], None] = lambda part: None) -
         done((strip.row + strip.height - window.row) / window.height)
     if count < FEWEST * 2 * bands:
         raise UserError(_too_few(pair, valid), "after")
-    return PairSample(*sample_KCN[:, :, :count], step, valid)
+    kinds = dict(zip(PairSample._fields, sample_KCN[:, :, :count], strict=False))
+    return PairSample(**kinds, step=step, valid=valid)
 
 
 def with_margin(window: Window) -> Window:

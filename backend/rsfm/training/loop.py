@@ -92,7 +92,7 @@ def train(
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(batch, position.step)
         while (progress := budget.progress(position)) < 1:
-            sample = Sample(*(fabric.to_device(part) for part in coming.result()))
+            sample: Sample = fabric.to_device(coming.result())
             coming = reader.submit(batch, position.step + 1)
             parts = _step(wrapped, optimizer, sample, config, budget, position, fabric)
             method.after_step(progress)

@@ -115,6 +115,9 @@ def test_satdino_2_unknown_pixel_sizes_are_left_out():
     ) ** 2
     found = compare(method, some)
     torch.testing.assert_close(found.gsd_error, squares.mean())
+    pixels, valid = torch.randn(3, 3, 40, 40), torch.ones(3, 40, 40, dtype=torch.bool)
+    for gsd, warned in ((float("nan"), 1), (10.0, 0)):
+        assert len(method.loss(Sample(pixels, valid, torch.full((3,), gsd)), 0.5).warnings) == warned
     nothing = compare(method, torch.full((4, 3), float("nan")))
     assert nothing.gsd_error.item() == 0
     assert torch.isfinite(nothing.distillation)
