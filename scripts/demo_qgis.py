@@ -25,15 +25,32 @@ def load() -> None:
     project = QgsProject.instance()
     demo = json.loads((OUT / "layers.json").read_text(encoding="utf-8"))
     scene = QgsRasterLayer(demo["raster"], Path(demo["raster"]).stem)
+    extent = scene.extent()
     project.addMapLayer(scene)
     project.setCrs(scene.crs())
     for run, title in GROUPS.items():
         add_outputs(project, title, [output for output in demo["outputs"] if output["run"] == run])
+    project.write(str(OUT / "project.qgz"))
+    open_again(project)
     for dock in iface.mainWindow().findChildren(QDockWidget, "Browser"):
         dock.close()
-    iface.mapCanvas().setExtent(scene.extent())
+    iface.mapCanvas().setExtent(extent)
     iface.mapCanvas().refresh()
-    project.write(str(OUT / "project.qgz"))
+
+
+def open_again(project: QgsProject) -> None:
+    """Read the saved project, as whoever opens it does, and insist on layers that are valid and have a legend."""
+    project.read(str(OUT / "project.qgz"))
+    for title in GROUPS.values():
+        group = project.layerTreeRoot().findGroup(title)
+        for node in group.findLayers() if group is not None else []:
+            layer = node.layer()
+            if layer is None or not layer.isValid():
+                raise RuntimeError(f"The layer '{node.name()}' of the saved project is not valid.")
+            renderer = layer.renderer()
+            if renderer.type() in {"paletted", "singlebandpseudocolor"} and not renderer.legendSymbologyItems():
+                raise RuntimeError(f"The layer '{node.name()}' of the saved project has no legend.")
+            print(f"{title}: {layer.name()}, {type(renderer).__name__}")
 
 
 def picture() -> None:

@@ -6,8 +6,9 @@
 import inspect
 from typing import Any
 
-from rsfm import PROTOCOL, __version__, jobs, registry
+from rsfm import PROTOCOL, __version__, jobs, methods, registry
 from rsfm.job import Job
+from rsfm.method import Method
 
 
 def describe() -> dict[str, Any]:
@@ -29,5 +30,14 @@ def describe_job(job: type[Job]) -> dict[str, Any]:
         "summary": help.splitlines()[0] if help else "",
         "help": help,
         "presets": [preset._asdict() for preset in job.presets()],
-        "schema": job.Config.model_json_schema(),
+        "schema": _with_titles(job.Config.model_json_schema()),
     }
+
+
+def _with_titles(schema: dict[str, Any]) -> dict[str, Any]:
+    """Call the methods in a schema what their authors call them, in place of the names of their classes."""
+    for method in registry.members(methods, Method).values():  # type: ignore[type-abstract]
+        definition = schema.get("$defs", {}).get(method.Config.__name__)
+        if definition is not None:
+            definition["title"] = method.title
+    return schema

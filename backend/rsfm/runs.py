@@ -210,7 +210,10 @@ def claim(folder: Path) -> None:
     """Enter this process as the one that does the run."""
     (folder / "control").unlink(missing_ok=True)
     process = psutil.Process()
-    update(folder, state="running", pid=process.pid, process_started=process.create_time(), started=now())
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    kept = {name: value for name, value in run.items() if name not in {"error", "ended", "exit_code", "result"}}
+    mine = {"state": "running", "pid": process.pid, "process_started": process.create_time(), "started": now()}
+    write_json(folder / "run.json", {**kept, **mine})
 
 
 def _alive(run: dict[str, Any]) -> bool:

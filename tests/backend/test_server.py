@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
-from rsfm import PROTOCOL, __version__, runs
+import torch
+from rsfm import PROTOCOL, __version__, cli, runs
+from safetensors.torch import load_file
 
 from .conftest import ServerProcess
 
@@ -151,15 +152,20 @@ def test_killed_worker_is_reported_as_lost(server, tmp_path, noise_raster):
     assert runs.read(folder)["state"] == "lost"
 
 
-def test_stopped_run_resumes_where_it_was(tmp_path, noise_raster):
-    from rsfm import cli
-
-    config = tmp_path / "config.json"
-    config.write_text(
-        json.dumps({**pretrain(noise_raster, 0), "training": {"minutes": 0, "epochs": 2, "batch_size": 4}})
-    )
-    assert cli.main(["run", "pretrain", str(config), "--run", str(tmp_path / "run")]) == 0
-    result = runs.read(tmp_path / "run")["result"]
-    assert result["steps"] > 0
-    with pytest.raises(SystemExit):
-        cli.main(["pretrain", "--no-such-flag"])
+def test_stopped_and_resumed_run_gives_the_weights_of_an_uninterrupted_one_bit_for_bit(server, tmp_path, noise_raster):
+    training = {"minutes": 0, "epochs": 30, "batch_size": 4}
+    config = {**pretrain(noise_raster), "training": training}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    assert cli.main(["run", "pretrain", str(file), "--run", str(tmp_path / "whole")]) == 0
+    answer = server.request("start", job="pretrain", config=config, runs_folder=str(tmp_path / "runs"))
+    folder = Path(answer["result"]["run"])
+    server.wait(is_step)
+    server.request("stop", run=str(folder))
+    assert server.wait(is_done)["state"] == "stopped"
+    stopped = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["position"][0]
+    assert cli.main(["resume", str(folder)]) == 0
+    resumed = runs.read(folder)
+    assert 0 < stopped < resumed["result"]["steps"] == runs.read(tmp_path / "whole")["result"]["steps"]
+    ours, theirs = (load_file(path / "outputs" / "encoder.safetensors") for path in (folder, tmp_path / "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
