@@ -5,8 +5,10 @@ Exit codes: 0 done or stopped, 2 the user can mend it, 1 a bug, 130 cancelled.
 
 import json
 import logging
+import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,11 @@ def user_error(error: ValidationError) -> UserError:
 def do(folder: Path, listener: Callable[[dict[str, Any]], None] | None = None) -> int:
     """Do the run of a folder and return the exit code; the folder tells the rest."""
     runs.claim(folder)
-    run = Run(folder, listener)
+    with _signals_stop(folder):
+        return _do(Run(folder, listener), folder)
+
+
+def _do(run: Run, folder: Path) -> int:
     name = json.loads((folder / "run.json").read_text(encoding="utf-8"))["job"]
     try:
         job = find_job(name)
@@ -84,6 +90,23 @@ def do(folder: Path, listener: Callable[[dict[str, Any]], None] | None = None) -
         return _end(run, "failed", 1, error=text)
     run.progress(1, "Done")
     return _end(run, "done", 0, result=result)
+
+
+@contextmanager
+def _signals_stop(folder: Path) -> Iterator[None]:
+    """Take Ctrl-C, and a computer that shuts down, for Stop; a Cancel that was asked for stays one."""
+
+    def stop(*_: Any) -> None:
+        if not (folder / "control").exists():
+            runs.request_end(folder, "stop")
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _end(run: Run, state: runs.State, code: int, **extra: Any) -> int:

@@ -144,6 +144,14 @@ def test_killed_server_leaves_the_run_going_and_a_second_server_attaches(tmp_pat
     second.kill()
 
 
+def test_worker_that_is_told_to_terminate_stops_and_keeps_its_work(server, tmp_path, noise_raster):
+    folder = start(server, tmp_path, noise_raster)
+    server.wait(is_step)
+    os.kill(runs.read(folder)["pid"], signal.SIGTERM)
+    assert server.wait(is_done)["state"] == "stopped"
+    assert (folder / "checkpoints" / "last.pt").exists()
+
+
 def test_killed_worker_is_reported_as_lost(server, tmp_path, noise_raster):
     folder = start(server, tmp_path, noise_raster)
     server.wait(is_step)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Annotated, Any, Self
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from timm.layers.patch_embed import PatchEmbed
@@ -75,16 +76,16 @@ class RelativePositions(nn.Module):
 @lru_cache(maxsize=8)
 def relative_index(rows: int, columns: int) -> Tensor:
     """Return index_TT into a table of relative positions: of the way to each patch (rows) from each other (columns)."""
-    row_L = torch.arange(rows).repeat_interleave(columns)
-    column_L = torch.arange(columns).repeat(rows)
+    row_L, column_L = (part.flatten() for part in np.indices((rows, columns)))
     down_LL = row_L[:, None] - row_L[None] + rows - 1
     right_LL = column_L[:, None] - column_L[None] + columns - 1
     ways = (2 * rows - 1) * (2 * columns - 1)
-    index_TT = torch.full((rows * columns + 1,) * 2, ways)
+    index_TT = np.full((rows * columns + 1,) * 2, ways)
     index_TT[1:, 0] = ways + 1
     index_TT[0, 0] = ways + 2
     index_TT[1:, 1:] = down_LL * (2 * columns - 1) + right_LL
-    return index_TT
+    with torch.inference_mode(False):  # it is remembered, and training may follow a map
+        return torch.from_numpy(index_TT)
 
 
 class RelativeViT(Encoder):

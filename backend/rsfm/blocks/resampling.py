@@ -65,3 +65,23 @@ def _bicubic(distance: Tensor) -> Tensor:
     near = (1.5 * distance - 2.5) * distance.square() + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0))
+
+
+def mirrored_blur_weights(sigma: float, cells: int, reach: int) -> Tensor:
+    """Make weights_NN of a Gaussian blur that reads `reach` cells to each side, mirrored at the first and last cell.
+
+    As OpenCV blurs, which SSL4EO-S12 uses: with its automatic size the reach is `opencv_reach`.
+    """
+    offset_K = torch.arange(-reach, reach + 1)
+    weight_K = torch.exp(-0.5 * (offset_K / sigma).square())
+    place_NK = torch.arange(cells)[:, None] + offset_K
+    period = max(2 * (cells - 1), 1)
+    folded_NK = (place_NK % period + period) % period
+    folded_NK = torch.where(folded_NK < cells, folded_NK, period - folded_NK)
+    empty_NN = torch.zeros(cells, cells)
+    return empty_NN.scatter_add(1, folded_NK, (weight_K / weight_K.sum()).expand(cells, -1))
+
+
+def opencv_reach(sigma: float, eight_bit: bool) -> int:
+    """Return how far OpenCV's blur reads: three deviations for 8-bit windows, four for floats, and its rounding."""
+    return (round(sigma * (6 if eight_bit else 8) + 1) | 1) // 2

@@ -160,7 +160,7 @@ def join_positions(places_1LD: Tensor, told_BSE: Tensor) -> Tensor:
 def fold(tokens_BND: Tensor, rows: int, columns: int) -> Tensor:
     """Average tokens over their slices and lay them out as features_BDhw."""
     count, _, width = tokens_BND.shape
-    return tokens_BND.reshape(count, -1, rows * columns, width).mean(1).mT.unflatten(2, (rows, columns))
+    return tokens_BND.reshape(count, -1, rows * columns, width).mean(1).mT.reshape(count, width, rows, columns)
 
 
 def _check_widths(width: int, told: int) -> None:

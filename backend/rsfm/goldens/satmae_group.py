@@ -49,7 +49,7 @@ class SatmaeGroup(Golden):
             groups = len(config["groups"])
             restore = found.split.restore_BL if start == "indep" else places(found.split, groups)
             yield from case.check(f"{start}_ids_restore", restore)
-            yield from case.check(f"{start}_mask", found.split.hidden_BL.unflatten(1, (groups, -1)))
+            yield from case.check(f"{start}_mask", found.split.hidden_BL.reshape(len(pixels_BCHW), groups, -1))
             yield from case.check(f"{start}_pred", found.rebuilt_BTCLP[:, 0], **ACTIVATION)
             yield from check_both(case, start, both, "loss_raw", our_name)
             if start == "indep":

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from rsfm.errors import Stopped, UserError
-from rsfm.method import Method, Sample
+from rsfm.method import Loss, Method, Sample
 from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
@@ -88,19 +88,23 @@ def train(
     method.train()
     started = saved = time.monotonic()
     reported = 0.0
+    told: set[str] = set()
     spent = position.seconds
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(batch, position.step)
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.result())
             coming = reader.submit(batch, position.step + 1)
-            parts = _step(wrapped, optimizer, sample, config, budget, position, fabric)
+            loss = _step(wrapped, optimizer, sample, config, budget, position, fabric)
+            for text in set(loss.warnings) - told:
+                told.add(text)
+                run.warning(text)
             method.after_step(progress)
             now = time.monotonic()
             position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
             if now - reported > METRIC_EVERY_SECONDS:
                 reported = now
-                _report(run, budget, position, parts)
+                _report(run, budget, position, {"loss": loss.total.item(), **loss.parts})
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 saved = now
                 checkpoint.save(run.checkpoints, method, optimizer, position)
@@ -126,11 +130,11 @@ def _step(
     budget: Budget,
     position: Position,
     fabric: Fabric,
-) -> dict[str, float]:
+) -> Loss:
     progress = budget.progress(position)
     set_learning_rate(optimizer, learning_rate(config, progress, budget.epochs(position)))
     set_weight_decay(optimizer, weight_decay(config, progress))
-    loss = method.loss(sample, progress)
+    loss: Loss = method.loss(sample, progress)
     if not torch.isfinite(loss.total):
         raise UserError(
             f"The loss became {loss.total.item()} at step {position.step}. The last checkpoint is kept. "
@@ -144,7 +148,7 @@ def _step(
     elif config.clip_norm:
         fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm)
     optimizer.step()
-    return {"loss": loss.total.item(), **loss.parts}
+    return loss
 
 
 def _report(run: Run, budget: Budget, position: Position, parts: dict[str, float]) -> None:

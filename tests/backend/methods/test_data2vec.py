@@ -148,6 +148,15 @@ def test_data2vec_5_table_is_stretched_for_another_grid_with_centre_edges_and_cl
         assert torch.equal(bias, table[relative_index(6, 6)].permute(2, 0, 1))
 
 
+def test_training_follows_a_map():
+    relative_index.cache_clear()
+    method, view = tiny(), window()
+    with torch.inference_mode():
+        method.encoder.feature_maps(view.pixels_BCHW)
+    method.encoder.embedding(view.pixels_BCHW).sum().backward()
+    assert method.encoder.rel_pos_bias.relative_position_bias_table.grad.abs().sum() > 0
+
+
 def test_data2vec_7_keys_have_no_bias():
     names = set(tiny().encoder.state_dict())
     assert {"blocks.0.attn.q_bias", "blocks.0.attn.v_bias", "blocks.0.attn.qkv.weight"} <= names

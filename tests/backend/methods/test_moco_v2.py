@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from rsfm.blocks.momentum_contrast import contrast
 from rsfm.blocks.schedules import cosine_by_epoch
 from rsfm.blocks.views import turned_crop
 from rsfm.encoders.resnet import Layout, ResNet, ResNetConfig
 from rsfm.errors import UserError
 from rsfm.method import Sample
-from rsfm.methods.moco_v2 import MoCoV2, MoCoV2Config, contrast
+from rsfm.methods.moco_v2 import MoCoV2, MoCoV2Config
 from rsfm.training.config import TrainingConfig
 from rsfm.training.optimizer import learning_rate, make_optimizer
 from torch import Tensor

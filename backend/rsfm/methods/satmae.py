@@ -1,0 +1,360 @@
+"""SatMAE: rebuild the hidden patches of several dates, or of groups of bands, from the visible ones.
+
+Cong et al., 2022, "SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite Imagery",
+arXiv:2207.08051. The encoder decides which: with 'vit_temporal' a slice of a window is a date, with 'vit_grouped' a
+group of its bands.
+
+Shape letters: B batch, T dates, J dates chosen, C bands, H rows, W columns, G groups of bands, S slices (T * G), L
+patches of a slice, N patches of all slices, slice by slice (S * L), K kept, P pixels of a patch, D encoder width, E
+decoder width.
+"""
+
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from rsfm.blocks.crops import cut, draw_crop
+from rsfm.blocks.dates import choose_dates, encode_time, take_dates, usable_dates
+from rsfm.blocks.masking import Split, kept_count, patchify, split_patches, split_positions, take
+from rsfm.blocks.positions import grid_positions, sincos_1d, sincos_2d
+from rsfm.blocks.sliced_vit import SlicedViT, join_positions
+from rsfm.blocks.transformer import initialise, transformer_blocks
+from rsfm.encoder import Encoder
+from rsfm.errors import UserError
+from rsfm.job import Preset
+from rsfm.method import Loss, Method, MethodConfig, Sample
+from rsfm.params import Channels, Fraction
+
+REPEATED = (
+    "Each window has one date only, so SatMAE sees the same pixels several times and learns nothing about change with "
+    "time. Choose rasters of the same place at several dates under 'Rasters', or the encoder 'vit_grouped'."
+)
+SMALLEST_CROP = 0.2
+"""Share of a window that a published crop covers at least."""
+
+
+class SatMAEConfig(MethodConfig):
+    """Like MAE, but hides groups of bands or dates apart. For rasters of many bands or dates, and a GPU."""
+
+    name: Literal["satmae"] = "satmae"
+    dates: int = Field(3, ge=1, le=12, description="Dates of a window that are seen together; for 'vit_temporal'.")
+    mask_ratio: Fraction = Field(0.75, ge=0.01, le=0.99, description="Share of patches hidden from the encoder.")
+    masking: Literal["independent", "consistent"] = Field(
+        "independent",
+        description="Which patches are hidden.",
+        json_schema_extra={
+            "choices": ["independent", "consistent"],
+            "titles": ["Others in each date or group", "The same in all dates or groups"],
+        },
+    )
+    norm_pix: Literal["off", "patch", "band"] = Field(
+        "patch",
+        description="What a patch is rebuilt relative to.",
+        json_schema_extra={
+            "choices": ["off", "patch", "band"],
+            "titles": [
+                "Nothing: its pixels as they are",
+                "Mean and spread of all its bands together",
+                "Mean and spread of each band",
+            ],
+        },
+    )
+    views: Literal["window", "published"] = Field(
+        "window",
+        description="What is rebuilt.",
+        json_schema_extra={
+            "choices": ["window", "published"],
+            "titles": ["The window as it is", "A resized crop of it, mirrored, the same for all dates"],
+        },
+    )
+    pairing: Literal["corrected", "official"] = Field(
+        "corrected",
+        description="Band that each output is compared with.",
+        json_schema_extra={
+            "choices": ["corrected", "official"],
+            "titles": ["Its own", "As the authors' code has it, to go on with their weights"],
+            "advanced": True,
+        },
+    )
+    decoder_width: Channels = Field(96, ge=8, le=1024, multiple_of=4, description="Width of the decoder.")
+    decoder_told: Channels = Field(
+        24, ge=2, le=1000, multiple_of=2, description="Features of the decoder's positions that tell date or group."
+    )
+    decoder_depth: Channels = Field(2, ge=1, le=16, description="Number of decoder blocks.")
+    decoder_heads: Channels = Field(3, ge=1, le=32, description="Attention heads of a decoder block.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"Decoder width ({self.decoder_width}) must be a multiple of decoder heads ({self.decoder_heads})."
+            )
+        if self.decoder_told >= self.decoder_width or (self.decoder_width - self.decoder_told) % 4:
+            raise ValueError(
+                f"Decoder width ({self.decoder_width}) less decoder told ({self.decoder_told}) "
+                "must be a multiple of 4 above 0."
+            )
+        return self
+
+
+class Cube(NamedTuple):
+    """What a step works on: pixels_BTCHW, 0 where invalid, valid_BTHW and time_BT3."""
+
+    pixels_BTCHW: Tensor
+    valid_BTHW: Tensor
+    time_BT3: Tensor
+
+
+GROUPED_QUICK: dict[str, Any] = {
+    "method": {"name": "satmae", "norm_pix": "patch", "decoder_width": 96, "decoder_told": 24},
+    "encoder": {"name": "vit_grouped", "size": "free", "width": 192, "depth": 4, "heads": 3, "patch_size": 8},
+    "training": {
+        "minutes": 3,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.05,
+        "optimizer": "adamw",
+        "beta2": 0.95,
+        "decay_all": False,
+        "warmup": 0.05,
+        "schedule": "step",
+        "clip_norm": 1,
+    },
+    "window": 32,
+}
+OFFICIAL_TRAINING: dict[str, Any] = {
+    **GROUPED_QUICK["training"],
+    "minutes": 0,
+    "epochs": 200,
+    "batch_size": 256,
+    "learning_rate": 1e-4,
+    "warmup": 0.1,
+    "clip_norm": 0,
+}
+OFFICIAL_DECODER: dict[str, Any] = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16}
+
+
+class SatMAE(Method):
+    name = "satmae"
+    title = "SatMAE"
+    Config = SatMAEConfig
+    presets = (
+        Preset(
+            "satmae_quick",
+            "Small SatMAE on groups of bands, for a CPU",
+            "A small variant, not the paper's model; for rasters of many bands.",
+            GROUPED_QUICK,
+        ),
+        Preset(
+            "satmae_temporal_quick",
+            "Small SatMAE on dates, for a CPU",
+            "A small variant, not the paper's model; for rasters of one place at several dates.",
+            {
+                **GROUPED_QUICK,
+                "encoder": {**GROUPED_QUICK["encoder"], "name": "vit_temporal", "time_width": 96},
+            },
+        ),
+        Preset(
+            "satmae_official",
+            "SatMAE on groups of bands as published, ViT-B/8, for a GPU",
+            "The paper's model and recipe for ten bands of Sentinel-2 (B2 to B8, B8A, B11, B12), the learning rate "
+            "scaled to 256 windows a step: days on a GPU.",
+            {
+                "method": {"name": "satmae", "norm_pix": "off", "views": "published", "decoder_told": 128}
+                | OFFICIAL_DECODER,
+                "encoder": {
+                    "name": "vit_grouped",
+                    "size": "base",
+                    "patch_size": 8,
+                    "window": 96,
+                    "groups": "1,2,3,7; 4,5,6,8; 9,10",
+                    "group_width": 256,
+                },
+                "training": OFFICIAL_TRAINING,
+                "window": 96,
+            },
+        ),
+        Preset(
+            "satmae_temporal_official",
+            "SatMAE on three dates as published, ViT-L/16, for a GPU",
+            "The paper's model and recipe, the learning rate scaled to 256 windows a step: days on a GPU.",
+            {
+                "method": {"name": "satmae", "norm_pix": "patch", "views": "window", "decoder_told": 192}
+                | OFFICIAL_DECODER,
+                "encoder": {
+                    "name": "vit_temporal",
+                    "size": "large",
+                    "patch_size": 16,
+                    "window": 224,
+                    "time_width": 384,
+                },
+                "training": {**OFFICIAL_TRAINING, "epochs": 100, "learning_rate": 1.5e-4, "warmup": 0.4},
+                "window": 224,
+            },
+        ),
+    )
+    encoder: SlicedViT
+
+    def __init__(self, config: Any, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        if not isinstance(encoder, SlicedViT):
+            raise UserError(
+                f"SatMAE hides patches of dates or of groups of bands, and the encoder '{encoder.name}' has neither. "
+                "Choose the encoder 'vit_grouped' for many bands, or 'vit_temporal' for several dates.",
+                "encoder",
+            )
+        if encoder.dated and config.decoder_told % 6:
+            raise UserError(
+                f"Year, month and hour cannot share {config.decoder_told} features. "
+                "Choose a multiple of 6 under 'Decoder told'.",
+                "method.decoder_told",
+            )
+        self.config: SatMAEConfig = config
+        self.encoder = encoder
+        width, told, pixels = config.decoder_width, config.decoder_told, encoder.patch_size**2
+        self.decoder_embed = nn.Linear(encoder.width, width)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        positions_1LE = sincos_2d(width - told, encoder.grid, encoder.grid, class_token=True)[None].float()
+        self.decoder_pos_embed = nn.Parameter(positions_1LE, requires_grad=False)
+        if not encoder.dated:  # the last row is the class token's
+            told_1SE = sincos_1d(told, torch.arange(len(encoder.groups) + 1))[None].float()
+            self.decoder_channel_embed = nn.Parameter(told_1SE, requires_grad=False)
+        self.decoder_blocks = transformer_blocks(width, config.decoder_depth, config.decoder_heads)
+        self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
+        self.decoder_pred = nn.ModuleList(nn.Linear(width, pixels * len(group)) for group in encoder.groups)
+        for part in (self.decoder_embed, self.decoder_blocks, self.decoder_norm, self.decoder_pred):
+            part.apply(initialise)
+
+    def loss(self, sample: Sample, progress: float) -> Loss:
+        cube = self.crop(self.cube(sample))
+        split = self.hide(cube)
+        rebuilt_BTCLP = self.rebuild(self.see(cube, split), split, cube)
+        total = self.error(rebuilt_BTCLP, cube, split.hidden_BL)
+        repeated = self.encoder.dated and self.config.dates > 1 and sample.dates is None
+        return Loss(total, {"reconstruction": total.item()}, (REPEATED,) if repeated else ())
+
+    def cube(self, sample: Sample) -> Cube:
+        """Choose the dates: the sample's own and others at random; the same one again where there is no other."""
+        pixels_BTCHW, time_BT3 = self.encoder.dateless(sample.pixels_BCHW)
+        if not self.encoder.dated:
+            return Cube(pixels_BTCHW, sample.valid_BHW[:, None], time_BT3)
+        if sample.dates is None:
+            repeat = (-1, self.config.dates, -1, -1)
+            valid_BTHW = sample.valid_BHW[:, None].expand(repeat)
+            return Cube(pixels_BTCHW.expand(*repeat, -1), valid_BTHW, time_BT3.expand(repeat[:3]))
+        dates = sample.dates
+        index_BJ = choose_dates(usable_dates(dates.valid_BTHW), self.config.dates)
+        return Cube(*(take_dates(part, index_BJ) for part in (dates.pixels_BTCHW, dates.valid_BTHW, dates.time_BT3)))
+
+    def crop(self, cube: Cube) -> Cube:
+        """Cut the same rectangle out of all dates, if views are published ones."""
+        if self.config.views == "window":
+            return cube
+        count, dates, _, height, width = cube.pixels_BTCHW.shape
+        size = self.encoder.window
+        crop = draw_crop(count, height, width, (SMALLEST_CROP, 1.0), cube.pixels_BTCHW.device)
+        views = [cut(cube.pixels_BTCHW[:, t], cube.valid_BTHW[:, t], crop, size, "bicubic") for t in range(dates)]
+        pixels_BTCHW = torch.stack([view.pixels_BCHW for view in views], dim=1)
+        return Cube(pixels_BTCHW, torch.stack([view.valid_BHW for view in views], dim=1), cube.time_BT3)
+
+    def hide(self, cube: Cube, noise: Tensor | None = None) -> Split:
+        """Choose the patches that are hidden, for each window anew.
+
+        Args:
+            noise: noise_BN, or noise_BL if the same patches are hidden in all slices; drawn if not given.
+        """
+        rows, columns = self.encoder.patches(cube.pixels_BTCHW)
+        count, dates = cube.pixels_BTCHW.shape[:2]
+        slices, patches, ratio = dates * len(self.encoder.groups), rows * columns, self.config.mask_ratio
+        kept, kept_each = kept_count(slices * patches, ratio), kept_count(patches, ratio)
+        same = self.config.masking == "consistent"
+        if kept == 0 or (same and kept_each == 0):
+            raise UserError(
+                f"All {patches} patches of a window are hidden, which leaves nothing to learn from. "
+                "Make 'Window' larger, or 'Mask ratio' smaller.",
+                "window",
+            )
+        if noise is None:
+            noise = torch.rand(count, patches if same else slices * patches, device=cube.pixels_BTCHW.device)
+        if not same:
+            return split_patches(noise, kept)
+        return split_positions(noise, slices, kept_each, kept if self.encoder.dated else slices * kept_each)
+
+    def see(self, cube: Cube, split: Split) -> Tensor:
+        """Encode the kept patches, the class token first."""
+        return self.encoder.encode(take(self.encoder.embed(cube.pixels_BTCHW, cube.time_BT3), split.keep_BK))
+
+    def rebuild(self, seen_BKD: Tensor, split: Split, cube: Cube) -> Tensor:
+        """Predict rebuilt_BTCLP, the pixels of all patches, from the kept ones.
+
+        With the official pairing the bands stand in the order of the groups, else in that of the raster.
+        """
+        seen_BKE = self.decoder_embed(seen_BKD)
+        hidden = split.restore_BL.shape[1] - split.keep_BK.shape[1]
+        mask_BME = self.mask_token.to(seen_BKE.dtype).expand(len(seen_BKE), hidden, -1)
+        patches_BNE = take(torch.cat([seen_BKE[:, 1:], mask_BME], dim=1), split.restore_BL)
+        tokens_BNE = torch.cat([seen_BKE[:, :1], patches_BNE], dim=1) + self.positions(cube)
+        decoded_BNE = self.decoder_norm(self.decoder_blocks(tokens_BNE))[:, 1:]
+        dates, groups = cube.pixels_BTCHW.shape[1], self.encoder.groups
+        decoded_BTGLE = decoded_BNE.reshape(len(decoded_BNE), dates, len(groups), -1, decoded_BNE.shape[2])
+        parts = []
+        for index, (predict, group) in enumerate(zip(self.decoder_pred, groups, strict=True)):
+            values_BTLV = predict(decoded_BTGLE[:, :, index])
+            shape, bands, pixels = values_BTLV.shape[:3], len(group), self.encoder.patch_size**2
+            if self.encoder.dated:  # the band is fastest in a patch
+                parts.append(values_BTLV.reshape(*shape, pixels, bands).permute(0, 1, 4, 2, 3))
+            else:
+                parts.append(values_BTLV.reshape(*shape, bands, pixels).transpose(2, 3))
+        rebuilt_BTCLP = torch.cat(parts, dim=2)
+        if self.config.pairing == "official":
+            return rebuilt_BTCLP
+        order_C = torch.tensor([band for group in groups for band in group], device=rebuilt_BTCLP.device)
+        return rebuilt_BTCLP[:, :, order_C.argsort()]
+
+    def positions(self, cube: Cube) -> Tensor:
+        """Return the decoder's positions, the class token's first: it has a place of zeros, and tells no date."""
+        rows, columns = self.encoder.patches(cube.pixels_BTCHW)
+        count, dates = cube.pixels_BTCHW.shape[:2]
+        places_1LE = grid_positions(self.decoder_pos_embed, self.encoder.grid, rows, columns)
+        if self.encoder.dated:
+            told_BSE = encode_time(cube.time_BT3, self.config.decoder_told).to(places_1LE)
+            class_BE = torch.zeros_like(told_BSE[:, 0])
+        else:
+            told_BSE = self.decoder_channel_embed[:, :-1].expand(count, -1, -1).repeat(1, dates, 1)
+            class_BE = self.decoder_channel_embed[:, -1].expand(count, -1)
+        class_B1E = torch.cat([places_1LE[:, 0].expand(count, -1), class_BE], dim=1)[:, None]
+        return torch.cat([class_B1E, join_positions(places_1LE[:, 1:], told_BSE)], dim=1)
+
+    def error(self, rebuilt_BTCLP: Tensor, cube: Cube, hidden_BN: Tensor) -> Tensor:
+        """Mean over the hidden patches of the mean squared error of their valid pixels; each patch counts the same.
+
+        Beyond the paper, nodata is left out, and so is a patch of which less than half is valid.
+        """
+        valid_BTLP = _cut(cube.valid_BTHW[:, :, None].float(), self.encoder.patch_size)[:, :, 0]
+        target_BTCLP = self.target(cube.pixels_BTCHW.float(), valid_BTLP)
+        error_BTCL = ((rebuilt_BTCLP.float() - target_BTCLP).square() * valid_BTLP[:, :, None]).sum(4)
+        error_BTCL = error_BTCL / valid_BTLP.sum(3).clamp(min=1)[:, :, None]
+        error_BTGL = torch.stack([error_BTCL[:, :, list(group)].mean(2) for group in self.encoder.groups], dim=2)
+        asked_BTGL = hidden_BN.reshape(error_BTGL.shape) * (valid_BTLP.mean(3) >= 0.5)[:, :, None]
+        return (error_BTGL * asked_BTGL).sum() / asked_BTGL.sum().clamp(min=1)
+
+    def target(self, pixels_BTCHW: Tensor, valid_BTLP: Tensor) -> Tensor:
+        """Return what is rebuilt, target_BTCLP: pixels, or pixels less the mean over the spread of patch or band."""
+        target_BTCLP = _cut(pixels_BTCHW, self.encoder.patch_size)
+        if self.config.norm_pix == "off":
+            return target_BTCLP
+        valid_BTCLP = valid_BTLP[:, :, None].expand_as(target_BTCLP)
+        over = (2, 4) if self.config.norm_pix == "patch" else (4,)
+        number = valid_BTCLP.sum(over, keepdim=True)
+        mean = (target_BTCLP * valid_BTCLP).sum(over, keepdim=True) / number.clamp(min=1)
+        centred_BTCLP = target_BTCLP - mean
+        variance = (centred_BTCLP.square() * valid_BTCLP).sum(over, keepdim=True) / (number - 1).clamp(min=1)
+        return centred_BTCLP / (variance + 1e-6).sqrt()
+
+
+def _cut(pixels_BTCHW: Tensor, patch_size: int) -> Tensor:
+    """Cut each band of each date into patches_BTCLP, row-major."""
+    patches_NLP = patchify(pixels_BTCHW.flatten(0, 2)[:, None], patch_size)
+    return patches_NLP.reshape(*pixels_BTCHW.shape[:3], *patches_NLP.shape[1:])
