@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from rsfm import __version__
 from rsfm.change_findings import Findings, measure, sentence, warnings
 from rsfm.embedding_change import FeatureStrips, write_embedding_difference
 from rsfm.errors import UserError
@@ -70,7 +71,9 @@ def detect_change(config: DetectChangeConfig, run: Run, features: FeatureStrips 
         extent = _map(pair, area, findings, config, run)
         if features:
             _map_embedding(pair, features, run)
-    return _result(findings, extent, sentence(findings, config))
+    text = sentence(findings, config)
+    run.note(text)
+    return _result(findings, extent, text)
 
 
 def _map(pair: Pair, area: Window, findings: Findings, config: DetectChangeConfig, run: Run) -> Extent:
@@ -92,7 +95,7 @@ def _write_magnitude(
     """Write the magnitude of an area; return what lies above the threshold and the number of valid pixels."""
     grid = pair.before.grid.crop(area)
     areas, finder, valid = GroundArea(grid), ObjectFinder(), 0
-    metadata = {"RSFM_METHOD": findings.method, "RSFM_BEFORE": pair.before.name, "RSFM_AFTER": pair.after.name}
+    metadata = _provenance(pair, findings)
     with RasterWriter(path, Magnitude, grid, band_names=["Magnitude of difference"], metadata=metadata) as writer:
         for strip in pair.strips(area):
             magnitude_HW, valid_HW = _magnitude(pair, strip, findings)
@@ -109,6 +112,17 @@ def _write_magnitude(
                 "area",
             )
     return finder.finish(), valid
+
+
+def _provenance(pair: Pair, findings: Findings) -> dict[str, str]:
+    """Say in an output's metadata where it comes from."""
+    return {
+        "RSFM_VERSION": __version__,
+        "RSFM_METHOD": findings.method,
+        "RSFM_BEFORE": pair.before.name,
+        "RSFM_AFTER": pair.after.name,
+        "RSFM_THRESHOLD": str(findings.threshold),
+    }
 
 
 def _magnitude(pair: Pair, strip: Window, findings: Findings) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +146,7 @@ def _write_changes(pair: Pair, magnitude_path: Path, findings: Findings, objects
     with open_raster(str(magnitude_path)) as magnitude:
         grid = magnitude.grid
         with (
-            RasterWriter(path, Change, grid, band_names=["Difference"]) as writer,
+            RasterWriter(path, Change, grid, band_names=["Difference"], metadata=_provenance(pair, findings)) as writer,
             PolygonWriter(polygons_path, grid, ["rank", "mean_magnitude", "area_m2"]) as polygons,
         ):
             for index, strip in enumerate(pair.strips(grid.window)):

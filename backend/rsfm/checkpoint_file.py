@@ -29,9 +29,9 @@ ALLOWED: list[Any] = [
     *(getattr(np.dtypes, f"{kind}DType") for kind in NUMBERS),
     (SCALAR, "numpy.core.multiarray.scalar"),
     (SCALAR, "numpy._core.multiarray.scalar"),
-    *((pathlib.PurePosixPath, f"pathlib{part}.{kind}") for part in ("", "._local") for kind in ("PosixPath", "PurePosixPath")),
+    *((pathlib.PurePosixPath, f"pathlib{part}.PosixPath") for part in ("", "._local")),
     *((pathlib.PureWindowsPath, f"pathlib{part}.WindowsPath") for part in ("", "._local")),
-]  # fmt: skip
+]
 
 
 class Checkpoint(NamedTuple):
@@ -59,7 +59,7 @@ def read_checkpoint(path: str, field: str = "checkpoint") -> Checkpoint:
     content = _load(file, field)
     if not isinstance(content, Mapping):
         raise UserError(
-            f"'{file.name}' holds a {type(content).__name__}, not named weights. Choose a checkpoint under 'Checkpoint'.",
+            f"'{file.name}' holds a {type(content).__name__}, not weights by name. Choose another under 'Checkpoint'.",
             field,
         )
     if _is_state(content):

@@ -110,8 +110,8 @@ def _resume(arguments: list[str]) -> int:
 def _do(job: str, values: dict[str, Any], folder: Path | None, as_json: bool) -> int:
     from rsfm import worker
 
-    worker.find_job(job)
-    made = runs.create(default_runs() if folder is None else folder.parent, job, job, values)
+    title = worker.find_job(job).title
+    made = runs.create(default_runs() if folder is None else folder.parent, job, title, values)
     if folder is not None:
         if folder.exists():
             shutil.rmtree(made)

@@ -20,6 +20,7 @@ WORDS = {
     "mean_iou_blocks": "Mean IoU on held-out blocks",
     "accuracy_blocks": "Overall accuracy on held-out blocks",
     "classes": "Classes on held-out blocks",
+    "confusion": "Pixels on held-out blocks: truth in rows, map in columns",
     "iou": "IoU",
     "f1": "F1",
     "area_m2": "Area, m²",
@@ -34,7 +35,8 @@ def write_report(folder: Path, title: str) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     parts = [f"<h1>{_text(title)}</h1>", f"<p>{_text(_when(run))}</p>"]
     parts += [f"<p class={event['type']}>{_text(event['text'])}</p>" for event in events if "text" in event]
-    parts += ["<h2>Result</h2>", _value(run.get("result", {}))] if run.get("result") else []
+    result = {name: value for name, value in run.get("result", {}).items() if name != "sentence"}
+    parts += ["<h2>Result</h2>", _value(result)] if result else []
     parts += _curves(events)
     outputs = {event["title"]: event["path"] for event in events if event["type"] == "output"}
     parts += ["<h2>Files</h2>", _value(outputs)] if outputs else []
@@ -45,7 +47,8 @@ def write_report(folder: Path, title: str) -> None:
 
 def _when(run: dict[str, Any]) -> str:
     device = run.get("device", "no device")
-    return f"{run['state'].capitalize()} {run.get('ended', '')} (UTC) on {device}, RSFM {run['version']}."
+    ended = run.get("ended", "").replace("T", " ")[:16]
+    return f"{run['state'].capitalize()} on {ended} UTC, device {device}, RSFM {run['version']}."
 
 
 def _curves(events: list[dict[str, Any]]) -> list[str]:

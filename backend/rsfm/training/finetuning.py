@@ -220,5 +220,10 @@ def _summary(results: dict[str, Result], labels: Labels, split: Split, chosen: s
         "classes": {}
         if counts_KK is None
         else {name: score._asdict() for name, score in zip(labels.names, class_scores(counts_KK), strict=True)},
-        "confusion": None if counts_KK is None else counts_KK.tolist(),
+        "confusion": {}
+        if counts_KK is None
+        else {
+            truth: dict(zip(labels.names, counts_K.tolist(), strict=True))
+            for truth, counts_K in zip(labels.names, counts_KK, strict=True)
+        },
     }
