@@ -156,4 +156,10 @@ class JobPage(QWidget):
         panel = self._made[self._jobs[self._combo.currentIndex()].name]
         if self._stack.indexOf(panel) < 0:
             self._stack.addWidget(panel)
-        self._stack.setCurrentWidget(panel)
+            panel.ensurePolished()
+            QTimer.singleShot(0, self._bring_chosen)
+        else:
+            self._bring_chosen()
+
+    def _bring_chosen(self) -> None:
+        self._stack.setCurrentWidget(self._made[self._jobs[self._combo.currentIndex()].name])
