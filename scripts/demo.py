@@ -157,8 +157,7 @@ def run_jobs(demo: Demo, options: argparse.Namespace) -> tuple[Path, str]:
         print("No polygons were given (LABELS=): fine-tuning and segmentation are left out.")
     if options.before and options.after:
         pair = {"before": options.before, "after": options.after, "model": str(model)}
-        folder, result = demo.job("detect_change", "detect_change", **pair)
-        print(f"  {result['sentence']}")
+        folder, _ = demo.job("detect_change", "detect_change", **pair)
         demo.publish(folder, "change.tif", "change.tif")
     else:
         print("No pair was given (BEFORE= AFTER=): change is left out.")

@@ -24,6 +24,14 @@ Indices = NDArray[np.int64]
 MOST_CLASSES = 255
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
 """Okabe and Ito, 2008, "Color Universal Design": colours that colour-blind people tell apart."""
+SUGGESTIONS = {
+    "#0072b2": ("water", "river", "lake", "sea", "wetland"),
+    "#009e73": ("forest", "tree", "wood", "vegetation", "shrub"),
+    "#f0e442": ("grass", "crop", "cultivated", "field", "meadow", "herb"),
+    "#d55e00": ("built", "building", "urban", "residential", "artificial", "industrial", "road"),
+    "#e69f00": ("bare", "sand", "soil", "dry", "rock"),
+}
+"""Colours of the palette that a word in a class's name asks for."""
 BURN_SIDE = 2048
 """Side of the windows in which a polygon is burnt, in pixels."""
 READ_SIDE = 512
@@ -101,12 +109,25 @@ def read_labels(labels: str, class_field: str, raster: Raster, parameters: Param
 
 
 def choose_colours(names: tuple[str, ...], given: dict[str, str]) -> tuple[str, ...]:
-    """Return a colour for each class: the given one, else the next of the palette, else one more hue."""
+    """Return a colour for each class: the given one, else one its name suggests, else the next that is free."""
+    given = {**_suggested(names, set(given.values())), **given}
     golden = 0.618034
     hues = (colorsys.hsv_to_rgb(step * golden % 1, 0.55, 0.85 - step % 3 * 0.2) for step in range(len(names) + 1))
     more = [f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}" for red, green, blue in hues]
     free = iter([colour for colour in (*PALETTE, *more) if colour not in given.values()])
     return tuple(given[name] if name in given else next(free) for name in names)
+
+
+def _suggested(names: tuple[str, ...], taken: set[str]) -> dict[str, str]:
+    """Return the colour that a class's name brings to mind, blue for water, once each."""
+    found: dict[str, str] = {}
+    for name in names:
+        for colour, words in SUGGESTIONS.items():
+            if colour not in taken and any(word in name.casefold() for word in words):
+                found[name] = colour
+                taken.add(colour)
+                break
+    return found
 
 
 def _natural_order(values: list[str]) -> Any:

@@ -283,3 +283,12 @@ def test_real_polygons_land_on_their_ground(data):
     infrared_N = pixels_CHW[3, labels.rows_N, labels.columns_N]
     means = {name: infrared_N[labels.class_N == value].mean() for value, name in enumerate(labels.names)}
     assert means["water"] < 0.5 * means["green vegetation"]
+
+
+def test_water_is_blue_and_no_colour_is_given_twice():
+    names = ("bare ground", "forest", "green vegetation", "open water", "7")
+    colours = choose_colours(names, {})
+    assert colours[0] == "#e69f00"
+    assert colours[1] == "#009e73"
+    assert colours[3] == "#0072b2"
+    assert len(set(colours)) == 5
