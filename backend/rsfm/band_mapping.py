@@ -34,8 +34,8 @@ class Mapped(NamedTuple):
 def map_bands(found: Found, wanted: Sequence[str]) -> Mapped:
     """Fit an encoder to bands of the names wanted, in their order.
 
-    A band takes the weights of its namesake, and one without a namesake the mean of all; nothing is rescaled then. If no
-    name fits, as many bands keep their order; another number gets the mean, rescaled so that sums stay what they were.
+    A band takes the weights of its namesake, and one without a namesake the mean of all; nothing is rescaled then. If
+    no name fits, as many bands keep their order; another number gets the mean, rescaled so that sums stay as they were.
 
     Raises:
         UserError: an encoder of groups, whose bands must all be there.
@@ -54,9 +54,9 @@ def map_bands(found: Found, wanted: Sequence[str]) -> Mapped:
     weight_DCpp = _fit(found.backbone.weights[name].float(), places, named)
     weights = {**found.backbone.weights, name: weight_DCpp}
     sources = ["mean of all" if place is None else found.band_names[place] for place in places]
-    note = f"Weights of the first layer by band: {', '.join(f'{a} from {b}' for a, b in zip(wanted, sources, strict=True))}."
-    backbone = Backbone(found.backbone.config, len(wanted), weights)
-    return Mapped(backbone, tuple(wanted), dict(zip(wanted, sources, strict=True)), note)
+    record = dict(zip(wanted, sources, strict=True))
+    note = f"Weights of the first layer by band: {', '.join(f'{to} from {source}' for to, source in record.items())}."
+    return Mapped(Backbone(found.backbone.config, len(wanted), weights), tuple(wanted), record, note)
 
 
 def _fit(weight_DCpp: Tensor, places: Sequence[int | None], named: bool) -> Tensor:
@@ -71,8 +71,8 @@ def _map_groups(found: Found, wanted: Sequence[str], places: Sequence[int | None
     known = [place for place in places if place is not None]
     if sorted(known) != list(range(found.backbone.bands)) or len(wanted) != found.backbone.bands:
         raise UserError(
-            f"This encoder reads groups of the bands {', '.join(found.band_names) or found.backbone.bands}, and the raster "
-            f"has {', '.join(wanted)}. Choose a raster with just those bands, named so, under 'Raster', or none.",
+            f"This encoder reads groups of the bands {', '.join(found.band_names) or found.backbone.bands}, and the "
+            f"raster has {', '.join(wanted)}. Choose one with just those bands, named so, under 'Raster', or none.",
             "raster",
         )
     number = {place: index + 1 for index, place in enumerate(known)}

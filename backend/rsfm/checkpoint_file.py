@@ -79,24 +79,40 @@ def _load(file: Path, field: str) -> Any:
     try:
         with file.open("rb") as opened:
             start = opened.read(9)
-        if start[8:9] == b"{":  # the length of a header, then the header: safetensors
-            return load_file(file)
-        with torch.serialization.safe_globals(ALLOWED):
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+            if start[8:9] == b"{":  # the length of a header, then the header: safetensors
+                return load_file(file)
+            opened.seek(0)
+            lazy = zipfile.is_zipfile(file) and file.suffix != ".safetensors"  # torch goes by that extension
+            with torch.serialization.safe_globals(ALLOWED):
+                return torch.load(str(file) if lazy else opened, map_location="cpu", weights_only=True, mmap=lazy)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"an object of '{found.group(1)}'" if found else "something that is not weights"
+        if found is None:
+            raise _unreadable(file, field) from error
         raise UserError(
-            f"'{file.name}' holds {what}, which could run code on this computer and is not loaded. Ask its authors for "
-            "a file with weights alone (.safetensors), or choose another under 'Checkpoint'.",
+            f"'{file.name}' holds an object of '{found.group(1)}', which could run code on this computer and is not "
+            "loaded. Ask its authors for weights alone (.safetensors), or choose another file under 'Checkpoint'.",
             field,
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
-        raise UserError(
-            f"'{file.name}' cannot be read as weights of PyTorch or safetensors. It may be damaged, or another kind of "
-            "file; choose one under 'Checkpoint'.",
-            field,
-        ) from error
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        SafetensorError,
+    ) as error:
+        raise _unreadable(file, field) from error
+
+
+def _unreadable(file: Path, field: str) -> UserError:
+    return UserError(
+        f"'{file.name}' cannot be read as weights of PyTorch or safetensors. It may be damaged, or another kind of "
+        "file; choose one under 'Checkpoint'.",
+        field,
+    )
 
 
 def _is_state(value: Any) -> bool:

@@ -22,6 +22,7 @@ Commands:
   resume DIR                        go on with a run that was stopped or lost
   serve                             answer the QGIS plugin on standard input and output
   describe                          print every job and its parameters as JSON
+  import FILE                       make a model of weights that others trained
   inspect RASTER...                 say what is in rasters, and whether they can be used
   sample DIR                        make a small realistic scene with truth, to try things on
   golden DIR...                     compare our numbers with the authors' own
@@ -172,7 +173,12 @@ def _golden(arguments: list[str]) -> int:
     return golden(arguments)
 
 
+def _import(arguments: list[str]) -> int:
+    return _job("import_model", ["--checkpoint", *arguments])
+
+
 COMMANDS = {
+    "import": _import,
     "run": _run,
     "resume": _resume,
     "work": _work,

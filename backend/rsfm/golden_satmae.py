@@ -93,13 +93,13 @@ def check_step(case: Case, method: SatMAE, our_name: Callable[[str], str]) -> It
         return
     rate, decay = float(case.array("adamw_lr")), float(case.array("adamw_wd"))
     training = TrainingConfig(learning_rate=rate, weight_decay=decay, decay_all=False, beta2=0.95)
-    optimizer = make_optimizer(method, training)
     if "no_decay_names" in case:
-        kept = {id(value) for group in optimizer.param_groups if not group["weight_decay"] for value in group["params"]}
+        groups = make_optimizer(method, training.model_copy(update={"weight_decay": 1.0})).param_groups
+        kept = {id(value) for group in groups if not group["weight_decay"] for value in group["params"]}
         ours = {name for name, value in method.named_parameters() if id(value) in kept}
         yield Check("no_decay_names", len(ours ^ {our_name(name) for name in case.array("no_decay_names").tolist()}), 0)
     yield from case.check("grad_mask_token", method.mask_token.grad, **ACTIVATION)
-    optimizer.step()
+    make_optimizer(method, training).step()
     tensors = method.state_dict()
     if "step1_l2" in case:
         norms = [_norm(tensors[our_name(name)]) for name in case.array("step1_names").tolist()]

@@ -20,12 +20,15 @@ REFLECTANCE = 10000.0
 SHARE = 2.0
 """Largest mean up to which reflectance is taken to be stored as a share, and not times 10000."""
 DECIBELS = ("ssl4eo_s1", "torchgeo_s1")
-COLOURS = ("imagenet", "satmae_rgb", "seco")
+COLOURS = ("imagenet", "satmae_rgb", "satdino_rgb", "seco")
 NOT_KNOWN = (
     "How the pixels of this model were scaled is not known, so they are used as they are. If you know it, choose it "
     "under 'Scaling'; the raster's own mean and spread suit most models."
 )
-NOT_DECIBELS = "The raster's values are positive, but this model was trained on decibels. Convert it first: 10 * log10 of its values."
+NOT_DECIBELS = (
+    "The raster's values are positive, but this model was trained on decibels. "
+    "Convert it first: 10 * log10 of its values."
+)
 
 
 class Seen(NamedTuple):
@@ -67,8 +70,9 @@ def import_model(config: ImportModelConfig, run: Run) -> dict[str, Any]:
         "bands": mapped.record,
         "notes": [note for note in (*found.notes, mapped.note) if note],
     }
+    name = checkpoint.path.name.partition(".")[0]
     card = Card(
-        title=f"{checkpoint.path.stem} ({importer.title})",
+        title=f"{name} ({importer.title})",
         bands=mapped.backbone.bands,
         band_names=seen.band_names if seen else mapped.scaled_as,
         statistics=statistics,
@@ -80,7 +84,7 @@ def import_model(config: ImportModelConfig, run: Run) -> dict[str, Any]:
         provenance=provenance,
         licence="That of the imported weights; ask where they come from.",
     )
-    path = run.outputs / f"{safe_name(checkpoint.path.stem)}.safetensors"
+    path = run.outputs / f"{safe_name(name)}.safetensors"
     model_file.save(path, card, tensors(mapped))
     run.output("model", path, card.title, needs="encoder")
     return {"model": str(path), "kind": importer.title, "tensors": len(report.matched), "scaling": scaling}
@@ -106,9 +110,7 @@ def _as_told(config: ImportModelConfig, found: Found) -> Found:
         told = {**found.backbone.config, "groups": config.groups}
         found = found._replace(backbone=found.backbone._replace(config=told), band_names=(), scaling="")
     elif config.groups.strip():
-        raise UserError(
-            "Only SatMAE on groups of bands has groups, and this is another model. Empty 'Groups'.", "groups"
-        )
+        raise UserError("This model has no groups of bands, only SatMAE may have. Empty 'Groups'.", "groups")
     names = tuple(name.strip() for name in config.bands.split(",") if name.strip())
     if names and len(names) != found.backbone.bands:
         raise UserError(

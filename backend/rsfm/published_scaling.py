@@ -110,6 +110,9 @@ SCALINGS = {
     "satmae_rgb": Scaling(
         "SatMAE, 8-bit colour", standard(RGB, (0.4182, 0.4215, 0.3991), (0.2878, 0.2754, 0.2764), 255)
     ),
+    "satdino_rgb": Scaling(
+        "SatDINO, 8-bit colour", standard(RGB, (0.433, 0.436, 0.407), (0.198, 0.193, 0.195), 255)
+    ),
     "imagenet": Scaling(
         "ImageNet, 8-bit colour", standard(RGB, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 255)
     ),

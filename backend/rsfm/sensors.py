@@ -19,5 +19,7 @@ SSL4EO = {
 }
 """SSL4EO-S12, Wang et al., 2023, arXiv:2211.07044."""
 IMAGENET = {3: Sensor(RGB, "imagenet")}
+SATDINO = {3: Sensor(RGB, "satdino_rgb")}
+"""Straka et al., 2025, SatDINO on fMoW."""
 PUBLISHED = SSL4EO | IMAGENET
 UNKNOWN = Sensor((), "")

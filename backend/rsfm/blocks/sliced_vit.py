@@ -30,7 +30,7 @@ class SlicedViTConfig(EncoderConfig):
     )
     patch_size: Pixels = Field(8, ge=1, le=64, description="Side of a patch; the window is a multiple of it.")
     window: Pixels = Field(32, ge=4, le=2048, description="Side of the windows whose positions are kept in the file.")
-    width: Channels = Field(192, ge=8, le=4096, multiple_of=4, description="Features of a patch.")
+    width: Channels = Field(192, ge=8, le=4096, multiple_of=2, description="Features of a patch.")
     depth: Channels = Field(4, ge=1, le=64, description="Number of blocks.")
     heads: Channels = Field(3, ge=1, le=64, description="Attention heads of a block.")
     pooling: Literal["class", "mean"] = Field(

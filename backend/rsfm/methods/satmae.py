@@ -78,7 +78,7 @@ class SatMAEConfig(MethodConfig):
             "advanced": True,
         },
     )
-    decoder_width: Channels = Field(96, ge=8, le=1024, multiple_of=4, description="Width of the decoder.")
+    decoder_width: Channels = Field(96, ge=8, le=1024, multiple_of=2, description="Width of the decoder.")
     decoder_told: Channels = Field(
         24, ge=2, le=1000, multiple_of=2, description="Features of the decoder's positions that tell date or group."
     )
