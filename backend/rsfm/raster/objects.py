@@ -113,7 +113,7 @@ class ObjectFinder:
         count = int(number_L.max()) + 1
         value_N, last_row_N = np.zeros(count, np.int64), np.zeros(count, np.int64)
         value_N[number_L] = values_L
-        last_row_N[number_L] = last_row_L  # strips ascend
+        np.maximum.at(last_row_N, number_L, last_row_L.astype(np.int64))  # two parts of a strip may end in other rows
         sums = [np.bincount(number_L, values, count)[1:] for values in (pixels_L, area_L, weight_L)]
         return Objects(
             value_N[1:], sums[0].astype(np.int64), sums[1], sums[2], last_row_N[1:], number_L, tuple(self._firsts)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from rsfm.blocks.dates import choose_dates
 from rsfm.blocks.momentum_contrast import contrast
+from rsfm.blocks.views import resized_crop
 from rsfm.encoders.resnet import Layout, ResNet, ResNetConfig
 from rsfm.method import Dates, Sample
 from rsfm.methods.gassl import GASSL, GASSLConfig, cluster_count
@@ -239,3 +240,20 @@ def test_places_change_nothing_in_the_contrast():
     logits = [each.compare(views.pixels_BCHW, views.dates.pixels_BTCHW[:, 1]) for each in (with_places, without)]
     assert torch.equal(*logits)
     assert contrast(logits[0]).item() > 0
+
+
+@pytest.mark.parametrize("smallest", [0.05, 0.9])
+def test_published_views_cover_at_least_the_share_they_are_told(smallest, monkeypatch):
+    cut = []
+
+    def spy(*given: Any) -> Any:
+        cut.append(resized_crop(*given))
+        return cut[-1]
+
+    monkeypatch.setattr("rsfm.blocks.views.resized_crop", spy)
+    ramp = torch.arange(1024.0).reshape(32, 32).expand(40, 2, 32, 32)
+    given = Sample(ramp, torch.ones(40, 32, 32, dtype=torch.bool), torch.ones(40))
+    torch.manual_seed(0)
+    tiny(learn=False, views="published", smallest_crop=smallest).loss(given, 0)
+    rows = [(view.pixels_BCHW.amax((1, 2, 3)) - view.pixels_BCHW.amin((1, 2, 3))) / 1024 for view in cut]
+    assert (torch.stack(rows).min() < 0.5) == (smallest == 0.05)  # 90 % of an area is at least 80 % of its height

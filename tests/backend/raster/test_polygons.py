@@ -4,7 +4,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
@@ -120,6 +120,7 @@ def test_many_polygons_are_written_in_batches(write, tmp_path, monkeypatch):
 
 
 @settings(max_examples=40, deadline=None)
+@example(height=14, width=3, rows=2, seed=62, share=1.0)  # two parts of one object end in other rows of the last strip
 @given(
     height=st.integers(1, 30), width=st.integers(1, 20), rows=st.integers(1, 8), seed=st.integers(0, 99),
     share=st.floats(0, 1),
