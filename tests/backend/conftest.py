@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import settings
 from rasterio.transform import from_origin
+
+# where nobody is there to look at a new failing example, the examples are always the same ones
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 DATA = Path(os.environ.get("RSFM_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
