@@ -53,7 +53,7 @@ def user_error(error: ValidationError) -> UserError:
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "value_error":
         return UserError(str(first["ctx"]["error"]), field or None)
-    if first["type"] == "missing":
+    if first["type"] == "missing" or first["input"] == "":
         return UserError(f"'{field}' is missing. Fill it in.", field)
     return UserError(f"'{field}' is {first['input']!r}: {first['msg'].lower()}.", field or None)
 
