@@ -174,6 +174,7 @@ def test_closed_client_leaves_no_process(workspace, wait):
     pid = workspace.client.greeting["pid"]
     workspace.client.close()
     wait(lambda: not Path(f"/proc/{pid}").exists(), 5)
+    assert not workspace.client.is_running()
 
 
 def test_message_in_pieces_is_one_message(workspace, monkeypatch, wait, tmp_path):
