@@ -15,6 +15,7 @@ from rsfm_qgis import layers
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.turns import Turns
 from rsfm_qgis.runs import RunState
+from rsfm_qgis.schema import jobs
 
 
 class Results(QObject):
@@ -86,7 +87,8 @@ class Results(QObject):
             text, level = f"{run.state.capitalize()}.", Qgis.MessageLevel.Info
         else:
             text, level = run.error or run.state.capitalize(), Qgis.MessageLevel.Warning
-        item = self._bar.createMessage(run.title, " ".join([text, *run.warnings[:1]]))
+        job = jobs().get(run.job)  # its name alone: the bar has two short lines, and the run strip names the rest
+        item = self._bar.createMessage(job.title if job else run.title, " ".join([text, *run.warnings[:1]]))
         for title, method in self._offers(run):
             self._add_button(item, title, method, run.folder)
         return item, level
