@@ -9,7 +9,7 @@ PACKAGES := qgis python3-qgis xvfb xauth python3-venv
 SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup system demo test check format schema package bench bench-quick clean
+.PHONY: help setup system demo test check format schema package bench bench-quick learn clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ bench: setup ## Run every benchmark.
 
 bench-quick: setup ## Run every benchmark in small, in under five minutes.
 	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file --quick || exit 1; done
+
+learn: setup ## Pretrain with every method for half an hour of CPU and compare; takes over two hours (METHODS=).
+	$(PYTHON) scripts/learn.py $(if $(METHODS),--methods $(METHODS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean: ## Remove what was built, except the environments.
 	rm -rf dist build/demo build/e2e .pytest_cache .mypy_cache .ruff_cache
