@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 
 from rsfm.errors import UserError
@@ -76,9 +77,10 @@ def collection_statistics(
     key = key_of(cache.parent, entries, areas, settings) if cache else None
     found = find(cache, key) if cache and key else None
     if found is None:
-        parts = [_look(entry, area, bands) for entry, area in zip(entries, areas, strict=True)]
-        _check_same_bands(parts)
-        found = _count(parts, bands) if _countable(parts, budget) else _sample(parts, bands, seed, budget)
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):  # or each opening lists a folder of thousands
+            parts = [_look(entry, area, bands) for entry, area in zip(entries, areas, strict=True)]
+            _check_same_bands(parts)
+            found = _count(parts, bands) if _countable(parts, budget) else _sample(parts, bands, seed, budget)
         if cache and key:
             remember(cache, key, found)
     return found
