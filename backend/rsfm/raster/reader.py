@@ -49,9 +49,11 @@ class Raster:
         field: the parameter that held the path.
         grid: where its pixels lie.
         bands: C, without alpha.
+        numbers: those of these bands in the file, from 1.
         band_names: the file's descriptions, or "Band 1".
         dtype: the type that holds all bands.
         nodata: the marker of the first band; None when there is none.
+        block: height and width of the blocks the file is stored in.
     """
 
     def __init__(self, path: str, dataset: Any, field: str = "raster") -> None:
@@ -59,14 +61,15 @@ class Raster:
         crs = dataset.crs or None
         self.grid = Grid(crs, dataset.transform, dataset.height, dataset.width)
         self._alpha = find_alpha(dataset)
-        self._numbers = [number for number in dataset.indexes if number != self._alpha]
-        self.bands = len(self._numbers)
-        names = [dataset.descriptions[number - 1] for number in self._numbers]
-        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self._numbers, strict=True))
-        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self._numbers))
-        self.nodata: float | None = dataset.nodatavals[self._numbers[0] - 1]
-        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self._numbers]
-        self._masked = _masked_bands(dataset, self._numbers)
+        self.numbers = [number for number in dataset.indexes if number != self._alpha]
+        self.bands = len(self.numbers)
+        names = [dataset.descriptions[number - 1] for number in self.numbers]
+        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self.numbers, strict=True))
+        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self.numbers))
+        self.block: tuple[int, int] = dataset.block_shapes[self.numbers[0] - 1]
+        self.nodata: float | None = dataset.nodatavals[self.numbers[0] - 1]
+        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
+        self._masked = _masked_bands(dataset, self.numbers)
         self._lock = threading.Lock()
         self._handles = {threading.get_ident(): dataset}
 
@@ -120,7 +123,7 @@ class Raster:
         part = FileWindow(window.column, window.row, window.width, window.height)
         dataset = self._dataset()
         try:
-            dataset.read(self._numbers, window=part, out=pixels_CHW)
+            dataset.read(self.numbers, window=part, out=pixels_CHW)
             valid_HW[:] = True
             for number in self._masked:
                 valid_HW &= dataset.read_masks(number, window=part) > 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +15,14 @@ from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Method, Sample
 from rsfm.model_file import Card, build_encoder
+from rsfm.raster.collection import is_collection, load
+from rsfm.raster.collection_statistics import collection_statistics
 from rsfm.raster.footprint import footprint
-from rsfm.raster.grid import parse_area
+from rsfm.raster.grid import Window, parse_area
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.sampler import WindowSampler
 from rsfm.raster.statistics import Statistics, band_statistics
+from rsfm.raster.statistics_cache import cache_path
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
 from rsfm.training.loop import make_budget, train
@@ -31,7 +35,9 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
     with ExitStack() as stack:
         rasters = [stack.enter_context(open_raster(path, "rasters")) for path in config.rasters]
         areas = [parse_area(raster.grid, config.area) for raster in rasters]
-        card = _card(config, rasters, band_statistics(rasters, areas, config.seed))
+        statistics = _statistics(config, rasters, areas)
+        run.note(statistics.how)
+        card = _card(config, rasters, statistics)
         sampler = WindowSampler(rasters, config.window, areas, config.seed)
         method = build_method(config.method, config.encoder, card.bands)
         windows = max(1, sum(area.height * area.width for area in areas) // config.window**2)
@@ -62,6 +68,14 @@ def build_method(method: Any, encoder: Any, bands: int) -> Method:
     """Build a method with its encoder, of fresh weights."""
     member = registry.member(methods, method.name, Method)  # type: ignore[type-abstract]
     return member(method, build_encoder(encoder.model_dump(), bands))
+
+
+def _statistics(config: PretrainConfig, rasters: list[Raster], areas: list[Window]) -> Statistics:
+    """Measure rasters as they are stored, or the entries of a collection in their units."""
+    path = config.rasters[0]
+    if is_collection(path):
+        return collection_statistics(load(path).imagery, areas, config.seed, cache=cache_path(Path(path)))
+    return band_statistics(rasters, areas, config.seed)
 
 
 def _card(config: PretrainConfig, rasters: list[Raster], statistics: Statistics) -> Card:
