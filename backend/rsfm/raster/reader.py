@@ -5,7 +5,7 @@ Shape letters: C bands (without alpha), H rows, W columns.
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -22,22 +22,28 @@ from rsfm.raster.grid import Grid, Window
 Pad = Literal["invalid", "reflect"]
 
 
-def open_raster(path: str, field: str = "raster", require_crs: bool = True) -> "Raster":
+def open_raster(
+    path: str, field: str = "raster", require_crs: bool = True, numbers: Sequence[int] | None = None
+) -> "Raster":
     """Open a raster that can be used.
 
     Args:
         field: the parameter that holds the path; errors mark it.
         require_crs: False also takes a raster without CRS or georeference.
+        numbers: of the bands wanted, from 1, in their order; None is all but alpha.
 
     Raises:
         UserError: in one sentence, what is wrong and what to do.
     """
     dataset = open_dataset(path, field)
     problem = find_problem(dataset, require_crs)
+    absent = sorted(set(numbers or ()) - set(dataset.indexes))
+    if absent and not problem:
+        problem = f"has {dataset.count} bands and no band {absent[0]}. Choose a raster that has it."
     if problem:
         dataset.close()
         raise UserError(f"'{short_name(path)}' {problem}", field)
-    return Raster(path, dataset, field)
+    return Raster(path, dataset, field, numbers)
 
 
 class Raster:
@@ -49,24 +55,26 @@ class Raster:
         field: the parameter that held the path.
         grid: where its pixels lie.
         bands: C, without alpha.
+        band_numbers: where the file has them, from 1.
         band_names: the file's descriptions, or "Band 1".
         dtype: the type that holds all bands.
         nodata: the marker of the first band; None when there is none.
     """
 
-    def __init__(self, path: str, dataset: Any, field: str = "raster") -> None:
+    def __init__(self, path: str, dataset: Any, field: str = "raster", numbers: Sequence[int] | None = None) -> None:
         self.path, self.name, self.field = path, short_name(path), field
         crs = dataset.crs or None
         self.grid = Grid(crs, dataset.transform, dataset.height, dataset.width)
-        self._alpha = find_alpha(dataset)
-        self._numbers = [number for number in dataset.indexes if number != self._alpha]
-        self.bands = len(self._numbers)
-        names = [dataset.descriptions[number - 1] for number in self._numbers]
-        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self._numbers, strict=True))
-        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self._numbers))
-        self.nodata: float | None = dataset.nodatavals[self._numbers[0] - 1]
-        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self._numbers]
-        self._masked = _masked_bands(dataset, self._numbers)
+        alpha = find_alpha(dataset)
+        self.band_numbers = list(numbers or [number for number in dataset.indexes if number != alpha])
+        self._alpha = None if alpha in self.band_numbers else alpha
+        self.bands = len(self.band_numbers)
+        names = [dataset.descriptions[number - 1] for number in self.band_numbers]
+        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self.band_numbers, strict=True))
+        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self.band_numbers))
+        self.nodata: float | None = dataset.nodatavals[self.band_numbers[0] - 1]
+        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.band_numbers]
+        self._masked = _masked_bands(dataset, self.band_numbers)
         self._lock = threading.Lock()
         self._handles = {threading.get_ident(): dataset}
 
@@ -120,7 +128,7 @@ class Raster:
         part = FileWindow(window.column, window.row, window.width, window.height)
         dataset = self._dataset()
         try:
-            dataset.read(self._numbers, window=part, out=pixels_CHW)
+            dataset.read(self.band_numbers, window=part, out=pixels_CHW)
             valid_HW[:] = True
             for number in self._masked:
                 valid_HW &= dataset.read_masks(number, window=part) > 0
