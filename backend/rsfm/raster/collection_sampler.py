@@ -79,7 +79,7 @@ class _Slot:
         self.random = np.random.default_rng(seed)
         self.class_number = None if class_shares is None else class_shares.choose(self.random)
         self.refused: Counter[str] = Counter()
-        self.alone = 0
+        self.alone = self.crowded = 0
 
 
 class CollectionSampler:
@@ -168,6 +168,8 @@ class CollectionSampler:
         found = _empty(count, dates, self.bands, self.size)
         drawn: list[_Draw | None] = [None] * count
         for number, slot in enumerate(slots):
+            full = number > 0 and slots[number - 1].crowded == ALONE_TRIES
+            slot.crowded = ALONE_TRIES if full else 0  # the ground of the rasters is used up
             taken = [draw.spot.box for draw in drawn[:number] if draw is not None]
             drawn[number] = self._fill(slot, taken, Windows(*(part[number] for part in found)))
         for number, draw in enumerate(drawn):
@@ -204,8 +206,7 @@ class CollectionSampler:
             draw = self._propose(slot, taken, dates)
             if draw is None:
                 continue
-            raster, window = self.rasters[draw.entry], draw.window
-            if not self._read(slot, draw.entry, raster, window, into, 0):
+            if not self._read(slot, draw.entry, self.rasters[draw.entry], draw.window, into, 0):
                 continue
             read = self._read_dates(slot, draw, into)
             if read == 1 < dates and len(draw.others) and slot.alone < ALONE_TRIES:
@@ -228,9 +229,11 @@ class CollectionSampler:
             slot.refused["held out"] += 1
             return None
         others = self._others(entry, where.box) if dates > 1 else np.empty(0, int)
-        again = any(overlap(where.box, box) for box in taken)
-        if (again or (dates > 1 and not len(others))) and slot.alone < ALONE_TRIES:
+        if dates > 1 and not len(others) and slot.alone < ALONE_TRIES:
             slot.alone += 1
+            return None
+        if slot.crowded < ALONE_TRIES and any(overlap(where.box, box) for box in taken):
+            slot.crowded += 1
             return None
         return _Draw(entry, window, where, others)
 
@@ -266,9 +269,11 @@ class CollectionSampler:
 
     def _read(self, slot: _Slot, entry: int, raster: Raster, window: Window, into: Windows, date: int) -> bool:
         """Read a window of an entry, on its own or another grid, and tell whether it passes the rules."""
+        rules, cloudy_HW = self.rules, self.rasters[entry].cloudy(raster.grid, window)
+        if cloudy_HW.mean() > rules.max_cloud:
+            slot.refused["cloud"] += date == 0
+            return False
         pixels_CHW, valid_HW = raster.read(window)
-        cloudy_HW = self.rasters[entry].cloudy(raster.grid, window)
-        rules = self.rules
         reason = judge(pixels_CHW, valid_HW, cloudy_HW, rules.max_invalid, rules.max_cloud, rules.skip_flat)
         if reason:
             slot.refused[reason] += date == 0

@@ -113,6 +113,11 @@ class Nearest(Resampled):
         self.dtype, self._factor = raster.dtype, 1
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
+        if self._shift is not None:
+            row, column = self._shift
+            source = Window(window.row + row, window.column + column, window.height, window.width)
+            pixels_CHW[:], valid_HW[:] = self.raster.read_native(source)
+            return
         rows_HW, columns_HW = self._positions(window)
         shape = (window.height, window.width)
         rows_HW = np.broadcast_to(np.floor(rows_HW + 0.5), shape).astype(int)
