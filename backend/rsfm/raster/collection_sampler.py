@@ -38,7 +38,7 @@ REFUSED = {
     "nodata": "had too much nodata",
     "cloud": "were too cloudy",
     "flat": "held a single value",
-    "held out": "touched held-out blocks",
+    "held out": "lay on the wrong side of held-out blocks",
     "class": "were of another class",
 }
 
@@ -101,12 +101,14 @@ class CollectionSampler:
         areas: Sequence[Window] | None = None,
         seed: int = 0,
         files: OpenFiles | None = None,
+        validation: bool = False,
     ) -> None:
         """Plan from what the entries say; hardly a file is opened.
 
         Args:
             size: side of a window in pixels.
             areas: where windows may lie, one an entry; None is everywhere.
+            validation: draw windows that lie in held-out blocks as a whole, instead of those that touch none.
 
         Raises:
             UserError: no entry is as large as a window, bands do not fit, or dates are malformed.
@@ -129,6 +131,7 @@ class CollectionSampler:
         pixels_E = np.array([area.height * area.width for area in self.areas], np.float64)
         self.windows = max(1, int(pixels_E.sum() / size**2))
         self._edges = np.cumsum(pixels_E / pixels_E.sum())[:-1]
+        self._validation = validation
         self._held_out = HeldOut(self.rules.held_out, self.rules.held_out_block, seed)
         self._classes = self._class_shares()
         self.notes = self._take_notes(len(entries) - len(large), found.left_out)
@@ -225,7 +228,7 @@ class CollectionSampler:
                 slot.refused["class"] += 1
                 return None
         where = spot(self.rasters[entry].grid, window)
-        if self._held_out.touches(where.box):
+        if not self._held_out.covers(where.box) if self._validation else self._held_out.touches(where.box):
             slot.refused["held out"] += 1
             return None
         others = self._others(entry, where.box) if dates > 1 else np.empty(0, int)

@@ -3,6 +3,7 @@
 Shape letters: C bands, H rows, W columns.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -67,14 +68,8 @@ class EntryRaster(Raster):
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         with self._file() as file:
             pixels_CHW[:], valid_HW[:] = file.read(window)
-        nodata = self.entry.nodata
-        if nodata is not None and nodata == nodata:
-            valid_HW &= (pixels_CHW != np.float32(nodata)).all(0)
         valid_HW &= ~self.cloudy(self.grid, window)
-        if (self.entry.scale, self.entry.offset) != (1.0, 0.0):
-            pixels_CHW *= np.float32(self.entry.scale)
-            pixels_CHW += np.float32(self.entry.offset)
-        np.copyto(pixels_CHW, 0, where=~valid_HW)
+        pixels_CHW[:], valid_HW[:] = _in_units(pixels_CHW, valid_HW, self.entry)
 
     def _file(self) -> AbstractContextManager[Raster]:
         return self.files.use((self.path, self.numbers), self._open)
@@ -95,6 +90,15 @@ class EntryRaster(Raster):
 def entry_grid(entry: Entry) -> Grid:
     """Return where an entry's pixels lie; the file is not opened."""
     return Grid(_parse_crs(entry.crs), Affine(*entry.transform), entry.height, entry.width)
+
+
+def _in_units(pixels_CHW: np.ndarray, valid_HW: np.ndarray, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
+    """Scale pixels as an entry says, 0 where invalid."""
+    if entry.nodata is not None and not math.isnan(entry.nodata):
+        valid_HW = valid_HW & (pixels_CHW != np.float32(entry.nodata)).all(0)
+    if (entry.scale, entry.offset) != (1.0, 0.0):
+        pixels_CHW = pixels_CHW * np.float32(entry.scale) + np.float32(entry.offset)
+    return pixels_CHW * valid_HW, valid_HW
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from rsfm.raster.reader import Raster
 def plain_entry(raster: Raster) -> Entry:
     """Return the entry of an open raster; its date is not known."""
     grid = raster.grid
-    names = zip(raster.band_numbers, raster.band_names, strict=True)
+    names = zip(raster.numbers, raster.band_names, strict=True)
     return Entry(
         path=raster.path,
         bands=tuple(Band(number=number, name=name) for number, name in names),

@@ -55,7 +55,7 @@ class Raster:
         field: the parameter that held the path.
         grid: where its pixels lie.
         bands: C, without alpha.
-        band_numbers: where the file has them, from 1.
+        numbers: where the file has them, from 1.
         band_names: the file's descriptions, or "Band 1".
         dtype: the type that holds all bands.
         nodata: the marker of the first band; None when there is none.
@@ -66,15 +66,15 @@ class Raster:
         crs = dataset.crs or None
         self.grid = Grid(crs, dataset.transform, dataset.height, dataset.width)
         alpha = find_alpha(dataset)
-        self.band_numbers = list(numbers or [number for number in dataset.indexes if number != alpha])
-        self._alpha = None if alpha in self.band_numbers else alpha
-        self.bands = len(self.band_numbers)
-        names = [dataset.descriptions[number - 1] for number in self.band_numbers]
-        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self.band_numbers, strict=True))
-        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self.band_numbers))
-        self.nodata: float | None = dataset.nodatavals[self.band_numbers[0] - 1]
-        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.band_numbers]
-        self._masked = _masked_bands(dataset, self.band_numbers)
+        self.numbers = list(numbers or [number for number in dataset.indexes if number != alpha])
+        self._alpha = None if alpha in self.numbers else alpha
+        self.bands = len(self.numbers)
+        names = [dataset.descriptions[number - 1] for number in self.numbers]
+        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self.numbers, strict=True))
+        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self.numbers))
+        self.nodata: float | None = dataset.nodatavals[self.numbers[0] - 1]
+        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
+        self._masked = _masked_bands(dataset, self.numbers)
         self._lock = threading.Lock()
         self._handles = {threading.get_ident(): dataset}
 
@@ -128,7 +128,7 @@ class Raster:
         part = FileWindow(window.column, window.row, window.width, window.height)
         dataset = self._dataset()
         try:
-            dataset.read(self.band_numbers, window=part, out=pixels_CHW)
+            dataset.read(self.numbers, window=part, out=pixels_CHW)
             valid_HW[:] = True
             for number in self._masked:
                 valid_HW &= dataset.read_masks(number, window=part) > 0

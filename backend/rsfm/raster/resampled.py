@@ -125,6 +125,7 @@ class Nearest(Resampled):
         row, column = int(rows_HW.min()), int(columns_HW.min())
         source = Window(row, column, int(rows_HW.max()) - row + 1, int(columns_HW.max()) - column + 1)
         source = source.intersection(self.raster.grid.window)
+        pixels_CHW[:], valid_HW[:] = 0, False
         if not (source.height and source.width):
             return
         found_CHW, found_HW = self.raster.read_native(source)
