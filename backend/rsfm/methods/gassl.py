@@ -112,6 +112,7 @@ class GASSL(MomentumContrast):
         ),
     )
     config: GASSLConfig
+    dates = 2
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
@@ -121,14 +122,13 @@ class GASSL(MomentumContrast):
     def prepare(self, places_N2: Tensor) -> tuple[str, ...]:
         """Put all places that will be learned from into clusters, and make the head that tells them apart.
 
-        Args:
-            places_N2: latitude and longitude of the windows' centres in degrees, a place of several dates once.
-
         Returns:
             Why places are not learned, if they are not: they lie too close together, or are too few.
         """
         if not self.config.learn_places:
             return ()
+        if not len(places_N2):
+            return (NO_PLACES,)
         extent = extent_km(unit_vectors(places_N2))
         count = cluster_count(len(places_N2), self.config.clusters)
         if extent < NARROW_KM or count < FEWEST_CLUSTERS:
@@ -140,6 +140,10 @@ class GASSL(MomentumContrast):
         clusters = self.cluster(places_N2, count)
         self.tell_places(clusters.centres_KD)
         return ()
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return the centres, so that later places get the nearest one."""
+        return {} if self.centres_KD is None else {"centres_KD": self.centres_KD}
 
     def cluster(self, places_N2: Tensor, count: int, seed: int = 0) -> Clusters:
         """Put places into at most `count` clusters, none of them empty."""
@@ -199,7 +203,7 @@ class GASSL(MomentumContrast):
     def _warnings(self, sample: Sample) -> tuple[str, ...]:
         if sample.dates is None:
             return (ONE_DATE, NO_PLACES) if self.config.learn_places else (ONE_DATE,)
-        return ()
+        return (ONE_DATE,) if sample.dates.valid_BTHW.shape[1] == 1 else ()
 
 
 def cluster_count(places: int, most: int) -> int:

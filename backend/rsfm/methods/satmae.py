@@ -213,6 +213,7 @@ class SatMAE(Method):
             )
         self.config: SatMAEConfig = config
         self.encoder = encoder
+        self.dates, self.timed = (config.dates, True) if encoder.dated else (1, False)
         width, told, pixels = config.decoder_width, config.decoder_told, encoder.patch_size**2
         self.decoder_embed = nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
@@ -232,7 +233,8 @@ class SatMAE(Method):
         split = self.hide(cube)
         rebuilt_BTCLP = self.rebuild(self.see(cube, split), split, cube)
         total = self.error(rebuilt_BTCLP, cube, split.hidden_BL)
-        repeated = self.encoder.dated and self.config.dates > 1 and sample.dates is None
+        dates = 1 if sample.dates is None else sample.dates.valid_BTHW.shape[1]
+        repeated = self.encoder.dated and self.config.dates > 1 and dates == 1
         return Loss(total, {"reconstruction": total.item()}, (REPEATED,) if repeated else ())
 
     def cube(self, sample: Sample) -> Cube:

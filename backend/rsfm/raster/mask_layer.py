@@ -3,6 +3,7 @@
 Shape letters: H rows, W columns.
 """
 
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -17,7 +18,10 @@ from rsfm.raster.resampled import to_pixels
 
 
 class MaskLayer:
-    """An open raster whose first band tells by its values which pixels are left out; the nearest one decides."""
+    """An open raster whose first band tells by its values which pixels are left out; the nearest one decides.
+
+    Threads may share it.
+    """
 
     def __init__(self, path: str, masked: Sequence[int], field: str) -> None:
         """Open a mask.
@@ -31,6 +35,7 @@ class MaskLayer:
         """
         self.name, self.field = short_name(path), field
         self._dataset, self._masked = open_dataset(path, field), list(masked)
+        self._lock = threading.Lock()
         crs = self._dataset.crs or None
         self.grid = Grid(crs, self._dataset.transform, self._dataset.height, self._dataset.width)
 
@@ -38,6 +43,10 @@ class MaskLayer:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; nobody may be reading."""
         self._dataset.close()
 
     def left_out(self, grid: Grid, window: Window) -> np.ndarray:
@@ -54,7 +63,8 @@ class MaskLayer:
         row, column = int(rows.min()), int(columns.min())
         part = FileWindow(column, row, int(columns.max()) - column + 1, int(rows.max()) - row + 1)
         try:
-            values_HW = self._dataset.read(1, window=part)
+            with self._lock:
+                values_HW = self._dataset.read(1, window=part)
         except (RasterioError, OSError) as error:
             raise UserError(
                 f"The mask '{self.name}' is damaged near row {row}, column {column}. Copy or download the file again, "

@@ -5,7 +5,7 @@ Shape letters: C bands (without alpha), H rows, W columns.
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -22,22 +22,28 @@ from rsfm.raster.grid import Grid, Window
 Pad = Literal["invalid", "reflect"]
 
 
-def open_raster(path: str, field: str = "raster", require_crs: bool = True) -> "Raster":
+def open_raster(
+    path: str, field: str = "raster", require_crs: bool = True, numbers: Sequence[int] | None = None
+) -> "Raster":
     """Open a raster that can be used.
 
     Args:
         field: the parameter that holds the path; errors mark it.
         require_crs: False also takes a raster without CRS or georeference.
+        numbers: of the bands wanted, from 1, in their order; None is all but alpha.
 
     Raises:
         UserError: in one sentence, what is wrong and what to do.
     """
     dataset = open_dataset(path, field)
     problem = find_problem(dataset, require_crs)
+    absent = sorted(set(numbers or ()) - set(dataset.indexes))
+    if absent and not problem:
+        problem = f"has {dataset.count} bands and no band {absent[0]}. Choose a raster that has it."
     if problem:
         dataset.close()
         raise UserError(f"'{short_name(path)}' {problem}", field)
-    return Raster(path, dataset, field)
+    return Raster(path, dataset, field, numbers)
 
 
 class Raster:
@@ -56,12 +62,13 @@ class Raster:
         block: height and width of the blocks the file is stored in.
     """
 
-    def __init__(self, path: str, dataset: Any, field: str = "raster") -> None:
+    def __init__(self, path: str, dataset: Any, field: str = "raster", numbers: Sequence[int] | None = None) -> None:
         self.path, self.name, self.field = path, short_name(path), field
         crs = dataset.crs or None
         self.grid = Grid(crs, dataset.transform, dataset.height, dataset.width)
-        self._alpha = find_alpha(dataset)
-        self.numbers = [number for number in dataset.indexes if number != self._alpha]
+        alpha = find_alpha(dataset)
+        self.numbers = list(numbers or [number for number in dataset.indexes if number != alpha])
+        self._alpha = None if alpha in self.numbers else alpha
         self.bands = len(self.numbers)
         names = [dataset.descriptions[number - 1] for number in self.numbers]
         self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self.numbers, strict=True))
