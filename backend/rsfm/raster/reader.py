@@ -4,6 +4,7 @@ Shape letters: C bands (without alpha), H rows, W columns.
 """
 
 import contextlib
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as FileWindow
 
 from rsfm.errors import UserError
+from rsfm.raster.cells import Cells, find_cells
 from rsfm.raster.grid import Grid, Window
 
 Pad = Literal["invalid", "reflect"]
@@ -77,6 +79,9 @@ class Raster:
         self.nodata: float | None = dataset.nodatavals[self.numbers[0] - 1]
         self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
         self._masked = _masked_bands(dataset, self.numbers)
+        self._cells: Cells | None = None
+        self._level: int | None = None
+        self._overviews: dict[int, Raster] | None = None
         self._lock = threading.Lock()
         self._handles = {threading.get_ident(): dataset}
 
@@ -91,6 +96,35 @@ class Raster:
         with self._lock:
             while self._handles:
                 self._handles.popitem()[1].close()
+            overviews = list((self._overviews or {}).values())
+        for overview in overviews:
+            overview.close()
+
+    def release(self) -> None:
+        """Close the handle of this thread; reading opens another one."""
+        with self._lock:
+            dataset = self._handles.pop(threading.get_ident(), None)
+        if dataset is not None:
+            dataset.close()
+
+    def cells(self) -> Cells | None:
+        """Return how the raster is cut for decoding; None when its pixels do not come from the blocks of a file."""
+        if self._cells is None:
+            self._cells = find_cells(self._dataset(), self.bands * self.dtype.itemsize)
+        return self._cells
+
+    def overview(self, factor: int) -> tuple["Raster", int]:
+        """Return the coarsest overview of the file from which the raster can be shrunk by `factor`.
+
+        It is closed with this raster.
+
+        Returns:
+            The overview, or the raster itself; and by how much it remains to be shrunk.
+        """
+        if self._overviews is None:
+            self._overviews = self._find_overviews()
+        fits = [step for step in self._overviews if factor % step == 0]
+        return (self._overviews[max(fits)], factor // max(fits)) if fits else (self, factor)
 
     def read(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
         """Read pixels and tell which of them are valid.
@@ -114,9 +148,10 @@ class Raster:
 
     def read_native(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
         """Read as `read` does, but leave the pixels in the raster's own type."""
-        pixels_CHW = np.zeros((self.bands, window.height, window.width), self.dtype)
-        valid_HW = np.zeros((window.height, window.width), bool)
         inside = window.intersection(self.grid.window)
+        make = np.empty if inside == window else np.zeros
+        pixels_CHW = make((self.bands, window.height, window.width), self.dtype)
+        valid_HW = make((window.height, window.width), bool)
         if inside.height and inside.width:
             top, left = inside.row - window.row, inside.column - window.column
             rows, columns = slice(top, top + inside.height), slice(left, left + inside.width)
@@ -169,8 +204,23 @@ class Raster:
         me = threading.get_ident()
         with self._lock:
             if me not in self._handles:
-                self._handles[me] = open_dataset(self.path, self.field)
+                self._handles[me] = open_dataset(self.path, self.field, self._level)
             return self._handles[me]
+
+    def _find_overviews(self) -> dict[int, "Raster"]:
+        """Return the overviews whose pixels lie as `Grid.shrink` lays them, by the factor they are shrunk by."""
+        dataset, found = self._dataset(), {}
+        shared = set.intersection(*(set(dataset.overviews(number)) for number in self.numbers))
+        for level, factor in enumerate(dataset.overviews(self.numbers[0])):
+            grid = self.grid.shrink(factor)
+            with contextlib.closing(open_dataset(self.path, self.field, level)) as opened:
+                if factor not in shared or (opened.height, opened.width) != (grid.height, grid.width):
+                    continue
+            overview = copy.copy(self)
+            overview.grid, overview._level, overview._cells = grid, level, None
+            overview._overviews, overview._handles, overview._lock = {}, {}, threading.Lock()
+            found[factor] = overview
+        return found
 
 
 def check_has_valid_pixels(raster: Raster) -> None:
@@ -247,8 +297,8 @@ def short_name(path: str) -> str:
     return Path(path).name or path
 
 
-def open_dataset(path: str, field: str) -> Any:
-    """Open a file with GDAL.
+def open_dataset(path: str, field: str, level: int | None = None) -> Any:
+    """Open a file with GDAL, or one of its overviews, of which 0 is the finest.
 
     Raises:
         UserError: it is absent or not a raster.
@@ -257,7 +307,7 @@ def open_dataset(path: str, field: str) -> Any:
         found = "is a folder" if Path(path).is_dir() else "does not exist"
         raise UserError(f"'{path}' {found}. Choose a raster file under '{control(field)}'.", field)
     try:
-        return rasterio.open(path)
+        return rasterio.open(path) if level is None else rasterio.open(path, OVERVIEW_LEVEL=level)
     except (RasterioError, OSError) as error:
         raise UserError(
             f"'{short_name(path)}' cannot be read as a raster. Choose a file that QGIS shows as a raster layer, such "

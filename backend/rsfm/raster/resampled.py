@@ -54,6 +54,15 @@ class Resampled(Raster):
     def close(self) -> None:
         """Do nothing: the file belongs to `raster`."""
 
+    def release(self) -> None:
+        self.raster.release()
+
+    def cells(self) -> None:
+        """Return None: a window is interpolated as a whole."""
+
+    def overview(self, factor: int) -> tuple[Raster, int]:
+        return self, factor
+
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         if self._shift is not None:
             row, column = self._shift
@@ -64,6 +73,7 @@ class Resampled(Raster):
         row, column = math.floor(rows_HW.min()), math.floor(columns_HW.min())
         source = Window(row, column, math.floor(rows_HW.max()) - row + 2, math.floor(columns_HW.max()) - column + 2)
         source = source.intersection(_expand(self.raster.grid.shrink(self._factor).window, 1))
+        pixels_CHW[:], valid_HW[:] = 0, False
         if source.height and source.width:
             found_CHW, found_HW = self._averaged(source)
             rows_HW, columns_HW = rows_HW - source.row, columns_HW - source.column
