@@ -1,13 +1,15 @@
 """Hide patches at random, and cut windows into patches.
 
-Shape letters: B batch, C bands, H rows, W columns, L patches, S slices, N patches of all slices, K kept, D width, P
-values of a patch.
+Shape letters: B batch, C bands, H rows, W columns, L patches, S slices, N patches of all slices, K kept, M hidden, D
+width, P values of a patch.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from rsfm.errors import UserError
 
 
 class Split(NamedTuple):
@@ -25,8 +27,19 @@ class Split(NamedTuple):
 
 
 def kept_count(patches: int, share_hidden: float) -> int:
-    """Tell how many patches stay; truncated in floating point as the authors' code does: 0.9 of 100 keeps 9."""
-    return int(patches * (1 - share_hidden))
+    """Tell how many patches stay; truncated in floating point as the authors' code does: 0.9 of 100 keeps 9.
+
+    Raises:
+        UserError: none stays.
+    """
+    kept = int(patches * (1 - share_hidden))
+    if kept == 0:
+        raise UserError(
+            f"All {patches} patches of a window are hidden, which leaves nothing to learn from. "
+            "Make 'Window' larger, or 'Mask ratio' smaller.",
+            "window",
+        )
+    return kept
 
 
 def split_patches(noise_BL: Tensor, kept: int) -> Split:
@@ -39,6 +52,28 @@ def split_patches(noise_BL: Tensor, kept: int) -> Split:
 def take(tokens_BLD: Tensor, index_BK: Tensor) -> Tensor:
     """Take tokens_BKD by their indices."""
     return tokens_BLD.gather(1, index_BK[:, :, None].expand(-1, -1, tokens_BLD.shape[2]))
+
+
+def fill(tokens_BKD: Tensor, mask_token_11D: Tensor, split: Split) -> Tensor:
+    """Put the mask token in the place of each hidden patch, tokens_BLD; the class token stays first and is no patch."""
+    hidden = split.restore_BL.shape[1] - split.keep_BK.shape[1]
+    mask_BMD = mask_token_11D.to(tokens_BKD.dtype).expand(len(tokens_BKD), hidden, -1)
+    patches_BLD = take(torch.cat([tokens_BKD[:, 1:], mask_BMD], dim=1), split.restore_BL)
+    return torch.cat([tokens_BKD[:, :1], patches_BLD], dim=1)
+
+
+def standardise(patches: Tensor, valid: Tensor, over: tuple[int, ...]) -> Tensor:
+    """Take its mean from each patch and divide by its spread: unbiased variance, eps 1e-6 inside the root.
+
+    Args:
+        valid: float of the same shape, 1 for pixels that count.
+        over: dimensions that one mean is taken over.
+    """
+    count = valid.sum(over, keepdim=True)
+    mean = (patches * valid).sum(over, keepdim=True) / count.clamp(min=1)
+    centred = patches - mean
+    variance = (centred.square() * valid).sum(over, keepdim=True) / (count - 1).clamp(min=1)
+    return centred / (variance + 1e-6).sqrt()
 
 
 def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:

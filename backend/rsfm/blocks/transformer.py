@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from rsfm.encoder import Encoder, EncoderConfig
 from rsfm.errors import UserError
-from rsfm.params import Channels, Pixels
+from rsfm.params import Channels, Fraction, Pixels
 
 SIZES = {
     "tiny": (192, 12, 3),
@@ -26,6 +26,9 @@ SIZES = {
 }
 """Width, depth and heads."""
 
+MaskRatio = Annotated[Fraction, Field(ge=0.01, le=0.99, description="Share of patches hidden from the encoder.")]
+DecoderDepth = Annotated[Channels, Field(ge=1, le=16, description="Number of decoder blocks.")]
+DecoderHeads = Annotated[Channels, Field(ge=1, le=32, description="Attention heads of a decoder block.")]
 Pooling = Annotated[
     Literal["class", "mean"],
     Field(description="A window's vector: the class token, or the mean of its patches."),
@@ -119,6 +122,16 @@ def transformer_blocks(width: int, depth: int, heads: int) -> nn.Sequential:
     """Make pre-norm blocks: biased attention, exact GELU, four times as wide inside, norm eps 1e-6."""
     norm = partial(nn.LayerNorm, eps=1e-6)
     return nn.Sequential(*(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)))  # type: ignore[arg-type]
+
+
+def check_decoder(width: int, heads: int) -> None:
+    """Check the shape of a masked autoencoder's decoder, for the validator of its config.
+
+    Raises:
+        ValueError: the heads cannot share the width.
+    """
+    if width % heads:
+        raise ValueError(f"Decoder width ({width}) must be a multiple of decoder heads ({heads}).")
 
 
 def middle_and_last(blocks: nn.Sequential, norm: nn.Module, tokens_BTD: Tensor) -> tuple[Tensor, Tensor]:

@@ -118,5 +118,5 @@ def _loss(case: Case, method: MAE) -> tuple[Tensor, Tensor, Tensor]:
     valid_BHW = torch.ones_like(pixels_BCHW[:, 0], dtype=torch.bool)
     split = split_patches(noise_BL, kept_count(noise_BL.shape[1], method.config.mask_ratio))
     latent_BKD = method.see(pixels_BCHW, split)
-    rebuilt_BLP = method.rebuild(latent_BKD, split, pixels_BCHW.shape[2] // method.encoder.patch_size)
+    rebuilt_BLP = method.rebuild(latent_BKD, split, *method.encoder.patches(pixels_BCHW))
     return latent_BKD, rebuilt_BLP, method.error(rebuilt_BLP, View(pixels_BCHW, valid_BHW), split.hidden_BL)

@@ -142,7 +142,7 @@ def evaluate(case: Case, method: SatDINO, config: dict[str, Any], views: list[Te
     """Return what the comparison found, and the loss."""
     gsd_VB = case.tensor("gsd_target_cropmajor").reshape(len(views), -1)
     found = method.compare(views, gsd_VB, all_usable(views), config["epoch"] / config["epochs"])
-    return found, found.distillation + method.config.gsd_weight * found.gsd_error
+    return found, method.weigh(found)
 
 
 def check_loss(case: Case, method: SatDINO, config: dict[str, Any], views: list[Tensor]) -> Iterator[Check]:
@@ -158,8 +158,8 @@ def check_loss(case: Case, method: SatDINO, config: dict[str, Any], views: list[
     yield from case.check("teacher_temp", temperature, atol=1e-8)
     yield from case.check("center_before", method.centre.center)
     found, total = evaluate(case, method, config, views)
-    yield from check_terms(case, found.terms_QV)
-    yield from case.check("dino_loss", found.distillation, **VALUE)
+    yield from check_terms(case, found.distilled.terms_QV)
+    yield from case.check("dino_loss", found.distilled.total, **VALUE)
     yield from case.check("gsd_loss", found.gsd_error, **VALUE)
     yield from case.check("loss", total, **VALUE)
     yield from case.check("center_after", method.centre.center, **VALUE)
