@@ -27,23 +27,17 @@ class Split(NamedTuple):
 
 
 def kept_count(patches: int, share_hidden: float) -> int:
-    """Tell how many patches stay; truncated in floating point as the authors' code does: 0.9 of 100 keeps 9.
-
-    Raises:
-        UserError: none stays.
-    """
-    kept = int(patches * (1 - share_hidden))
-    if kept == 0:
-        raise UserError(
-            f"All {patches} patches of a window are hidden, which leaves nothing to learn from. "
-            "Make 'Window' larger, or 'Mask ratio' smaller.",
-            "window",
-        )
-    return kept
+    """Tell how many patches stay; truncated in floating point as the authors' code does: 0.9 of 100 keeps 9."""
+    return int(patches * (1 - share_hidden))
 
 
 def split_patches(noise_BL: Tensor, kept: int) -> Split:
-    """Keep the patches with the least noise."""
+    """Keep the patches with the least noise.
+
+    Raises:
+        UserError: none is kept.
+    """
+    _refuse_none(kept, noise_BL.shape[1])
     order_BL = torch.argsort(noise_BL, dim=1, stable=True)
     restore_BL = torch.argsort(order_BL, dim=1)
     return Split(order_BL[:, :kept], restore_BL, (restore_BL >= kept).float())
@@ -101,7 +95,11 @@ def split_positions(noise_BL: Tensor, slices: int, kept_each: int, kept: int) ->
     Args:
         kept_each: patches that each slice keeps.
         kept: tokens kept in all.
+
+    Raises:
+        UserError: a slice keeps none.
     """
+    _refuse_none(kept_each, noise_BL.shape[1])
     order_BL = torch.argsort(noise_BL, dim=1, stable=True)
     start_S1 = noise_BL.shape[1] * torch.arange(slices, device=noise_BL.device)[:, None]
     keep_BN, hide_BN = (
@@ -110,3 +108,12 @@ def split_positions(noise_BL: Tensor, slices: int, kept_each: int, kept: int) ->
     order_BN = torch.cat([keep_BN, hide_BN], dim=1)
     restore_BN = torch.argsort(order_BN, dim=1)
     return Split(order_BN[:, :kept], restore_BN, (restore_BN >= kept).float())
+
+
+def _refuse_none(kept: int, patches: int) -> None:
+    if kept == 0:
+        raise UserError(
+            f"All {patches} patches of a window are hidden, which leaves nothing to learn from. "
+            "Make 'Window' larger, or 'Mask ratio' smaller.",
+            "window",
+        )
