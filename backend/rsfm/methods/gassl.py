@@ -15,6 +15,7 @@ from torch.nn import functional
 from rsfm.blocks.dates import choose_dates, take_dates, usable_dates
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
 from rsfm.blocks.places import Clusters, extent_km, lloyd, nearest, spread_centres, unit_vectors
+from rsfm.blocks.recipes import MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
 from rsfm.blocks.views import View, draw_view
 from rsfm.encoder import Encoder
 from rsfm.job import Preset
@@ -61,19 +62,8 @@ class GASSL(MomentumContrast):
             "A small variant, not the paper's model; for rasters of one place at several dates.",
             {
                 "method": {"name": "gassl", "views": "quick", "view_size": 32, "queue": 2048, "momentum": 0.99},
-                "encoder": {"name": "conv_small", "width": 192},
-                "training": {
-                    "minutes": 3,
-                    "batch_size": 128,
-                    "learning_rate": 1e-3,
-                    "weight_decay": 0.05,
-                    "optimizer": "adamw",
-                    "beta2": 0.95,
-                    "decay_all": True,
-                    "warmup": 0.05,
-                    "schedule": "step",
-                    "clip_norm": 1,
-                },
+                "encoder": SMALL_CONV,
+                "training": MOCO_QUICK,
                 "window": 40,
             },
         ),
@@ -95,18 +85,7 @@ class GASSL(MomentumContrast):
                     "clusters": 100,
                 },
                 "encoder": {"name": "resnet", "depth": "50"},
-                "training": {
-                    "minutes": 0,
-                    "epochs": 200,
-                    "batch_size": 256,
-                    "learning_rate": 0.03,
-                    "weight_decay": 1e-4,
-                    "optimizer": "sgd",
-                    "decay_all": True,
-                    "warmup": 0,
-                    "schedule": "epoch",
-                    "clip_norm": 0,
-                },
+                "training": MOCO_TRAINING,
                 "window": 448,
             },
         ),
