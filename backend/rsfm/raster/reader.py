@@ -6,6 +6,7 @@ Shape letters: C bands (without alpha), H rows, W columns.
 import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -52,6 +53,7 @@ class Raster:
         band_names: the file's descriptions, or "Band 1".
         dtype: the type that holds all bands.
         nodata: the marker of the first band; None when there is none.
+        block_shape: rows and columns that are decoded together.
     """
 
     def __init__(self, path: str, dataset: Any, field: str = "raster") -> None:
@@ -65,6 +67,7 @@ class Raster:
         self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self._numbers, strict=True))
         self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self._numbers))
         self.nodata: float | None = dataset.nodatavals[self._numbers[0] - 1]
+        self.block_shape: tuple[int, int] = dataset.block_shapes[self._numbers[0] - 1]
         self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self._numbers]
         self._masked = _masked_bands(dataset, self._numbers)
         self._lock = threading.Lock()
@@ -102,18 +105,47 @@ class Raster:
             valid_HW = _clear(pixels_CHW, valid_HW & np.isfinite(pixels_CHW).all(axis=0))
         return pixels_CHW, valid_HW
 
-    def read_native(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
-        """Read as `read` does, but leave the pixels in the raster's own type."""
+    def read_native(
+        self, window: Window, pad: Pad = "invalid", readers: Executor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read as `read` does, but leave the pixels in the raster's own type.
+
+        Args:
+            readers: threads that share the work.
+        """
         pixels_CHW = np.zeros((self.bands, window.height, window.width), self.dtype)
         valid_HW = np.zeros((window.height, window.width), bool)
         inside = window.intersection(self.grid.window)
         if inside.height and inside.width:
             top, left = inside.row - window.row, inside.column - window.column
             rows, columns = slice(top, top + inside.height), slice(left, left + inside.width)
-            self._read_inside(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns])
+            self._read_parts(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns], readers)
         if pad == "reflect" and inside != window and window.height and window.width:
             self._reflect(window, inside, pixels_CHW, valid_HW)
         return pixels_CHW, valid_HW
+
+    def _read_parts(
+        self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray, readers: Executor | None
+    ) -> None:
+        """Fill views of arrays, in two halves that share no block if there are threads for it."""
+        if readers is None:
+            return self._read_inside(window, pixels_CHW, valid_HW)
+        height, width = self.block_shape
+        across = window.width > width
+        block, start, size = (width, window.column, window.width) if across else (height, window.row, window.height)
+        middle = (start + size // 2 + block // 2) // block * block - start
+        if not 0 < middle < size:
+            return self._read_inside(window, pixels_CHW, valid_HW)
+        work = []
+        for part in (slice(0, middle), slice(middle, size)):
+            rows, columns = (slice(None), part) if across else (part, slice(None))
+            place = {"column": start + part.start, "width": part.stop - part.start} if across else {}
+            place = place or {"row": start + part.start, "height": part.stop - part.start}
+            piece = window._replace(**place)
+            work.append(readers.submit(self._read_inside, piece, pixels_CHW[:, rows, columns], valid_HW[rows, columns]))
+        for done in work:
+            done.result()
+        return None
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         """Fill views of arrays from a window that lies inside the raster."""
