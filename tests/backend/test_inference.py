@@ -9,10 +9,10 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rsfm import canvas, inference
-from rsfm.raster import strips
 from rsfm.errors import Stopped, UserError
 from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
+from rsfm.raster import strips
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import open_raster
 from torch import nn

@@ -10,7 +10,7 @@ from rsfm.output import RasterKind
 
 def halve(rows_CHW: NDArray[Any], kind: type[RasterKind]) -> NDArray[Any]:
     """Return rows of half the height and width, rounded up; nodata only where all four pixels are."""
-    bands, height, width = rows_CHW.shape
+    height, width = rows_CHW.shape[1:]
     if height % 2 or width % 2:
         pad = ((0, 0), (0, height % 2), (0, width % 2))
         rows_CHW = np.pad(rows_CHW, pad, constant_values=kind.nodata)

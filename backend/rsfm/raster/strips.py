@@ -108,7 +108,10 @@ def lay_out(grid: Grid, window: Window, plan: Plan) -> Layout:
 @contextmanager
 def strips_ahead(raster: Raster, layout: Layout, inside: Inside | None) -> Iterator[Iterator[Strip]]:
     """Read strips from top to bottom, each while the one before is used."""
-    with ThreadPoolExecutor(READERS) as readers, closing(_ahead(_read_strips(raster, layout, inside, readers))) as ahead:
+    with (
+        ThreadPoolExecutor(READERS) as readers,
+        closing(_ahead(_read_strips(raster, layout, inside, readers))) as ahead,
+    ):
         yield ahead
 
 

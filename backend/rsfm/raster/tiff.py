@@ -32,7 +32,7 @@ class Tag(NamedTuple):
     """A value of a directory, as its bytes."""
 
     type: int
-    count: int
+    values: int
     value: bytes
 
 
@@ -108,7 +108,7 @@ def _append_directory(data: bytearray, directory: Directory, big: bool) -> tuple
     positions = {}
     for index, (number, tag) in enumerate(sorted(directory.items())):
         entry = first + entry_size * index
-        struct.pack_into("<HHQ" if big else "<HHI", data, entry, number, tag.type, tag.count)
+        struct.pack_into("<HHQ" if big else "<HHI", data, entry, number, tag.type, tag.values)
         at = entry + entry_size - inline
         if len(tag.value) > inline:
             _align(data)

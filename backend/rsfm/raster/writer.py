@@ -3,12 +3,13 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import rasterio
 from rasterio.errors import RasterioError
 
 from rsfm.errors import Cancelled, Stopped, UserError
@@ -20,6 +21,7 @@ from rsfm.raster.journal import Journal
 
 MAX_EXPECTED_RATIO = {"i": 0.3, "u": 0.3, "f": 0.9}
 """Size after compression by kind of numbers, on the careful side: maps of classes fall far below."""
+READ_ROWS = 512
 SYNC_SECONDS = 1.0
 """At most this much work is lost with the process."""
 
@@ -101,21 +103,24 @@ class RasterWriter:
             if kind is Stopped and self._keeps:
                 self._stop()
         finally:
-            self._close(keep=self._keeps and not self.complete and kind is not Cancelled)
+            kept = self._keeps and not self.complete and kind is not Cancelled
+            self._close(keep=kept and bool(self._journal.entries))
 
     @property
     def height(self) -> int:
         """Rows that were taken, those included that wait for a row of blocks to be filled."""
-        return self.row + sum(rows_CHW.shape[1] for rows_CHW in self._waiting)
+        return self.row + sum(len(rows_CHW[0]) for rows_CHW in self._waiting)
 
     def write(self, rows_CHW: np.ndarray) -> None:
         """Take the next rows, full width.
 
-        Only whole rows of blocks go to the file.
+        Only whole rows of blocks go to the file. Rows of a complete file are not written again.
 
         Raises:
             UserError: the disk is full.
         """
+        if self.complete:
+            return
         bands, height, width = rows_CHW.shape
         taken = self.height
         if (bands, width) != (self.bands, self.grid.width) or taken + height > self.grid.height:
@@ -143,6 +148,15 @@ class RasterWriter:
     def block(self) -> int:
         """Rows are done by this many."""
         return self.grid.height if self.complete else self._file.block
+
+    def done(self, end: int) -> Iterator[np.ndarray]:
+        """Read rows that are done, up to `end`."""
+        if end:
+            if not self.complete:
+                self._file.sync()
+            with rasterio.open(self.path if self.complete else self._rows_file) as dataset:
+                for row in range(0, end, READ_ROWS):
+                    yield dataset.read(window=((row, min(row + READ_ROWS, end)), (0, self.grid.width)))
 
     def _open(self, look: Look) -> None:
         """Begin, or go on where the journal ends; a Stop has put the rows at the path."""
@@ -193,6 +207,8 @@ class RasterWriter:
     def _stop(self) -> None:
         """Leave what is done at the path; rows that fill no row of blocks are shown, but will be made again."""
         self._sync()
+        if self.height == 0:
+            return
         waiting = [rows_CHW for rows_CHW in self._waiting if rows_CHW.shape[1]]
         if waiting:
             rows_CHW = np.concatenate(waiting, axis=1)
