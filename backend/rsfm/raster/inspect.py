@@ -10,7 +10,8 @@ import numpy as np
 
 from rsfm.errors import UserError
 from rsfm.raster.grid import Grid, Window
-from rsfm.raster.reader import Raster, find_alpha, find_problem, open_dataset, probes, short_name
+from rsfm.raster.reader import Raster, find_problem, open_dataset, short_name
+from rsfm.raster.validity import find_alpha, probes
 
 EXACT_PIXELS = 2**26
 """Rasters of at most this many values are looked at in full."""

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rsfm.errors import UserError
-from rsfm.raster.reader import Raster, open_dataset, probes, short_name
+from rsfm.raster.reader import Raster, open_dataset, short_name
+from rsfm.raster.validity import probes
 
 BLOCK_BYTES = 2**26
 """Rasters whose pixels come in larger pieces are not looked at: one look would read the whole file."""

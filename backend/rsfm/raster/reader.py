@@ -7,19 +7,20 @@ import contextlib
 import copy
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as FileWindow
 
 from rsfm.errors import UserError
 from rsfm.raster.cells import Cells, find_cells
 from rsfm.raster.grid import Grid, Window
+from rsfm.raster.validity import find_alpha, masked_bands, nodata_marker, probes
 
 Pad = Literal["invalid", "reflect"]
 
@@ -77,8 +78,8 @@ class Raster:
         self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self.numbers))
         self.block: tuple[int, int] = dataset.block_shapes[self.numbers[0] - 1]
         self.nodata: float | None = dataset.nodatavals[self.numbers[0] - 1]
-        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
-        self._masked = _masked_bands(dataset, self.numbers)
+        self._markers = [nodata_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
+        self._masked = masked_bands(dataset, self.numbers)
         self._cells: Cells | None = None
         self._level: int | None = None
         self._overviews: dict[int, Raster] | None = None
@@ -146,8 +147,14 @@ class Raster:
             valid_HW = _clear(pixels_CHW, valid_HW & np.isfinite(pixels_CHW).all(axis=0))
         return pixels_CHW, valid_HW
 
-    def read_native(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
-        """Read as `read` does, but leave the pixels in the raster's own type."""
+    def read_native(
+        self, window: Window, pad: Pad = "invalid", readers: Executor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read as `read` does, but leave the pixels in the raster's own type.
+
+        Args:
+            readers: threads that share the work.
+        """
         inside = window.intersection(self.grid.window)
         make = np.empty if inside == window else np.zeros
         pixels_CHW = make((self.bands, window.height, window.width), self.dtype)
@@ -155,10 +162,33 @@ class Raster:
         if inside.height and inside.width:
             top, left = inside.row - window.row, inside.column - window.column
             rows, columns = slice(top, top + inside.height), slice(left, left + inside.width)
-            self._read_inside(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns])
+            self._read_parts(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns], readers)
         if pad == "reflect" and inside != window and window.height and window.width:
             self._reflect(window, inside, pixels_CHW, valid_HW)
         return pixels_CHW, valid_HW
+
+    def _read_parts(
+        self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray, readers: Executor | None
+    ) -> None:
+        """Fill views of arrays, in two halves that share no block if there are threads for it."""
+        if readers is None:
+            return self._read_inside(window, pixels_CHW, valid_HW)
+        height, width = self.block
+        across = window.width > width
+        block, start, size = (width, window.column, window.width) if across else (height, window.row, window.height)
+        middle = (start + size // 2 + block // 2) // block * block - start
+        if not 0 < middle < size:
+            return self._read_inside(window, pixels_CHW, valid_HW)
+        work = []
+        for part in (slice(0, middle), slice(middle, size)):
+            rows, columns = (slice(None), part) if across else (part, slice(None))
+            place = {"column": start + part.start, "width": part.stop - part.start} if across else {}
+            place = place or {"row": start + part.start, "height": part.stop - part.start}
+            piece = window._replace(**place)
+            work.append(readers.submit(self._read_inside, piece, pixels_CHW[:, rows, columns], valid_HW[rows, columns]))
+        for done in work:
+            done.result()
+        return None
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         """Fill views of arrays from a window that lies inside the raster."""
@@ -240,14 +270,6 @@ def check_has_valid_pixels(raster: Raster) -> None:
         )
 
 
-def probes(window: Window, side: int = 64, count: int = 5) -> list[Window]:
-    """Return at most count x count small windows, spread evenly over a window."""
-    rows = sorted({int(row) for row in np.linspace(0, max(window.height - side, 0), count)})
-    columns = sorted({int(column) for column in np.linspace(0, max(window.width - side, 0), count)})
-    corners = [(window.row + row, window.column + column) for row in rows for column in columns]
-    return [Window(row, column, side, side).intersection(window) for row, column in corners]
-
-
 def find_problem(dataset: Any, require_crs: bool = True) -> str:
     """Say what makes a file of GDAL unusable, to follow the name of the file; empty when nothing does."""
     if dataset.count == 0 and dataset.subdatasets:
@@ -273,18 +295,6 @@ def find_problem(dataset: Any, require_crs: bool = True) -> str:
     if transform.is_identity:
         return "has a CRS but no georeference. Give it one in QGIS with 'Georeferencer'."
     return ""
-
-
-def find_alpha(dataset: Any) -> int | None:
-    """Return the number of the alpha band, when it is one.
-
-    GDAL marks the fourth band of any 8-bit raster as alpha, also where it is near infrared; a true one is opaque or
-    transparent nearly everywhere.
-    """
-    for number, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True):
-        if meaning == ColorInterp.alpha and _looks_like_alpha(dataset, number):
-            return int(number)
-    return None
 
 
 def control(field: str) -> str:
@@ -314,41 +324,6 @@ def open_dataset(path: str, field: str, level: int | None = None) -> Any:
             f"as a GeoTIFF, under '{control(field)}'.",
             field,
         ) from error
-
-
-def _looks_like_alpha(dataset: Any, number: int) -> bool:
-    opaque = np.iinfo(dataset.dtypes[number - 1]).max if dataset.dtypes[number - 1].startswith(("u", "i")) else 1
-    seen = extreme = 0
-    for row, column, height, width in probes(Window(0, 0, dataset.height, dataset.width)):
-        with contextlib.suppress(RasterioError):  # a damaged file is reported by the first real reading
-            part = FileWindow(column, row, width, height)
-            band_HW = dataset.read(number, window=part)
-            seen += band_HW.size
-            extreme += int(((band_HW == 0) | (band_HW == opaque)).sum())
-    return extreme >= 0.9 * seen
-
-
-def _marker(nodata: float | None, dtype: np.dtype[Any]) -> Any:
-    """Return nodata in the raster's type, None when no pixel can hold it; NaN is found by being not finite."""
-    if nodata is None or np.isnan(nodata):
-        return None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return dtype.type(nodata)
-    limits = np.iinfo(dtype)
-    return dtype.type(int(nodata)) if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
-
-
-def _masked_bands(dataset: Any, numbers: list[int]) -> list[int]:
-    """Return the bands whose mask must be read from the file, because it is neither nodata nor alpha."""
-    masked: list[int] = []
-    for number in numbers:
-        flags = set(dataset.mask_flag_enums[number - 1])
-        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-            return [number]
-        if not flags & {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}:
-            masked.append(number)
-    return masked
 
 
 def _clear(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@ Shape letters: C bands, H rows, W columns; further axes may come first.
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from rsfm.raster.collection import Entry
+from rsfm.raster.validity import nodata_marker
 
 RADAR = frozenset({"vv", "vh", "hh", "hv"})
 LOGARITHMIC = frozenset({"db", "decibel", "decibels"})
@@ -47,7 +47,7 @@ def usable(
     pixels_CHW: np.ndarray, valid_HW: np.ndarray, entry: Entry, bands: Sequence[str] | None = None
 ) -> np.ndarray:
     """Return valid_HW without pixels that have, in any band, the entry's nodata or no logarithm."""
-    marker = _marker(entry.nodata, pixels_CHW.dtype)
+    marker = nodata_marker(entry.nodata, pixels_CHW.dtype)
     if marker is not None:
         valid_HW = valid_HW & (pixels_CHW != marker).all(axis=-3)
     for channel in radar_bands(entry, bands):
@@ -74,14 +74,3 @@ def _linear(pixels: np.ndarray, entry: Entry) -> np.ndarray:
     if entry.offset != 0:
         found = found + found.dtype.type(entry.offset)
     return found
-
-
-def _marker(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
-    """Return nodata as pixels of this type hold it; None when they cannot, or when it is not finite."""
-    if nodata is None or not np.isfinite(nodata):
-        return None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return float(dtype.type(nodata))
-    limits = np.iinfo(dtype)
-    return int(nodata) if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
