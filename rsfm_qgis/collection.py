@@ -1,0 +1,202 @@
+"""A collection's file as the plugin sees it: what the backend's job `collect` found, and what the user said about it.
+
+No Qt. Long work is written as generators, one step an entry, so that 10,000 rasters never keep QGIS waiting; an entry
+keeps the text it has in the file, so that saving encodes only what was changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+SUFFIX = ".collection.json"
+FORMAT = "rsfm-collection-1"
+ENTRIES = re.compile(r'"entries"\s*:\s*\[')
+DRIVER = re.compile(r"^[A-Za-z][A-Za-z0-9_]+:")
+BETWEEN = re.compile(r"[\s,]*")
+NEW = {"role": "imagery", "used": True, "date": None, "date_source": "none", "hour_known": False, "problem": ""}
+USERS_WORDS = ("used", "role", "mask", "masked")
+Entry = dict[str, Any]
+
+
+class CollectionError(Exception):
+    """The file cannot be used; the sentence says why and what to do."""
+
+
+class Collection:
+    """The entries of a collection, in the order of the file.
+
+    Attributes:
+        entries: as in the file, except that paths are absolute. Change them with the methods only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[Entry] = []
+        self._texts: list[str] = []
+        self._head: dict[str, Any] = {"format": FORMAT, "name": title(str(path))}
+        self._stamp = _stamp(path)
+
+    def read(self) -> Iterator[None]:
+        """Read the file, an entry a step.
+
+        Raises:
+            CollectionError: the file is missing or is not a collection.
+        """
+        self._stamp = _stamp(self.path)
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            start = ENTRIES.search(text)
+            if start is None:
+                raise ValueError("it has no entries")
+            entries, texts = [], []
+            position, decoder = start.end(), json.JSONDecoder()
+            while text[position := BETWEEN.match(text, position).end()] != "]":  # type: ignore[union-attr]
+                entry, end = decoder.raw_decode(text, position)
+                is_same = _make_absolute(entry, self.path.parent)
+                entries.append({**NEW, **entry})
+                texts.append(text[position:end] if is_same else "")
+                position = end
+                yield
+            head = json.loads(text[: start.end()] + text[position:])
+            if head.get("format") != FORMAT:
+                raise ValueError(f"its format is {head.get('format')!r}")
+        except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
+            raise CollectionError(
+                f"\u201c{self.path.name}\u201d is not a collection of this version ({error}). "
+                "Make it again on the page Imagery."
+            ) from error
+        self._head, self.entries, self._texts = {**head, "entries": None}, entries, texts
+
+    def write(self) -> Iterator[None]:
+        """Write the file, replacing it as a whole.
+
+        Raises:
+            CollectionError: another program wrote it since it was read, or it cannot be written.
+        """
+        for row, text in enumerate(self._texts):
+            if not text:
+                self._texts[row] = json.dumps(self.entries[row], ensure_ascii=False)
+                yield
+        if _stamp(self.path) != self._stamp:
+            raise CollectionError(
+                f"\u201c{self.path.name}\u201d was changed by another program meanwhile and is shown as it is now. "
+                "Repeat your last change."
+            )
+        head = {name: value for name, value in self._head.items() if name != "entries"}
+        lines = ",\n".join(self._texts)
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(f'{json.dumps(head, ensure_ascii=False)[:-1]}, "entries": [\n{lines}\n]}}\n', "utf-8")
+            os.replace(partial, self.path)
+        except OSError as error:
+            raise CollectionError(
+                f"\u201c{self.path}\u201d cannot be written ({error.strerror}). Save the project in another folder."
+            ) from error
+        self._stamp = _stamp(self.path)
+
+    def change(self, paths: Iterable[str], changes: dict[str, Any]) -> None:
+        """Change what is said about some rasters."""
+        wanted = set(paths)
+        for row, entry in enumerate(self.entries):
+            if entry["path"] in wanted:
+                self._set(row, {**entry, **changes})
+
+    def add(self, entries: Sequence[Entry]) -> list[str]:
+        """Add rasters that nobody has looked at yet, and return the paths of those that are new."""
+        known = {entry["path"] for entry in self.entries}
+        new = [entry for entry in entries if entry["path"] not in known]
+        self.entries += [{**NEW, **entry} for entry in new]
+        self._texts += [""] * len(new)
+        return [entry["path"] for entry in new]
+
+    def remove(self, paths: Iterable[str]) -> list[tuple[int, Entry]]:
+        """Take rasters out, and return them with their places."""
+        wanted = set(paths)
+        gone = [(row, entry) for row, entry in enumerate(self.entries) if entry["path"] in wanted]
+        rows = {row for row, _ in gone}
+        self._texts = [text for row, text in enumerate(self._texts) if row not in rows]
+        self.entries = [entry for row, entry in enumerate(self.entries) if row not in rows]
+        return gone
+
+    def restore(self, gone: Iterable[tuple[int, Entry]]) -> None:
+        """Put back what was taken out."""
+        for row, entry in gone:
+            self.entries.insert(row, entry)
+            self._texts.insert(row, "")
+
+    def merge(self, found: Sequence[Entry]) -> Iterator[None]:
+        """Take in what the backend found, without touching what the user said."""
+        rows = {entry["path"]: row for row, entry in enumerate(self.entries)}
+        for entry in found:
+            row = rows.get(entry["path"])
+            if row is None:
+                self.entries.append(entry)
+                self._texts.append("")
+            else:
+                self._set(row, _merged(self.entries[row], entry))
+            yield
+
+    def _set(self, row: int, entry: Entry) -> None:
+        self.entries[row], self._texts[row] = entry, ""
+
+
+def title(path: str) -> str:
+    """Return the name that a collection's file is known by."""
+    return Path(path).name[: -len(SUFFIX)]
+
+
+def is_looked_at(entry: Entry) -> bool:
+    """Tell whether the backend has looked at the raster."""
+    return bool(entry.get("bands")) or bool(entry["problem"])
+
+
+def is_usable(entry: Entry) -> bool:
+    """Tell whether the raster is learned from."""
+    return bool(entry["used"] and entry["role"] == "imagery" and not entry["problem"] and is_looked_at(entry))
+
+
+def _merged(known: Entry, found: Entry) -> Entry:
+    """Return what was found, except where the user has said something.
+
+    A date of the table stays whatever was found; one of the layer, which the user gave to QGIS, stays unless the
+    raster's own metadata tell it.
+    """
+    kept: Entry = {"used": known["used"]}
+    source = known["date_source"]
+    if source == "table" or (source == "layer" and found.get("date_source") in {"name", "none", "layer"}):
+        kept.update({name: known[name] for name in ("date", "date_source", "hour_known")})
+    if is_looked_at(known):
+        kept.update({name: known[name] for name in USERS_WORDS if name in known})
+        numbers = {band["number"] for band in found.get("bands", ())}
+        if known.get("bands") and {band["number"] for band in known["bands"]} <= numbers:
+            kept["bands"] = known["bands"]
+    return {**NEW, **found, **kept}
+
+
+def _make_absolute(entry: Entry, folder: Path) -> bool:
+    """Make the paths of an entry absolute; tells whether they were."""
+    before = entry["path"], entry.get("mask")
+    entry["path"] = absolute(entry["path"], folder)
+    if entry.get("mask"):
+        entry["mask"] = absolute(entry["mask"], folder)
+    return before == (entry["path"], entry.get("mask"))
+
+
+def absolute(path: str, folder: Path) -> str:
+    """Make a path absolute; what GDAL opens by a driver's name, such as "NETCDF:...", stays as it is."""
+    return path if os.path.isabs(path) or DRIVER.match(path) else os.path.normpath(folder / path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Tell one state of a file from another; (0, 0) where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size

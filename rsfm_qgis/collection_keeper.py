@@ -1,0 +1,152 @@
+"""Keeps the collection that is worked with: reads it, takes in changes one after the other, writes it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+from qgis.PyQt.QtCore import QObject, pyqtSignal
+
+from rsfm_qgis.collection import Collection, CollectionError, Entry
+from rsfm_qgis.collection_list import CollectionList
+from rsfm_qgis.gathering import Gathering
+from rsfm_qgis.runs import RunList
+from rsfm_qgis.slices import Slices
+
+
+class CollectionKeeper(QObject):
+    """One open collection. Every change is on the disk before the next one begins.
+
+    Signals:
+        changed: the entries are other ones.
+        failed: why something could not be done.
+        known: how many of the rasters to be added were there already.
+    """
+
+    changed = pyqtSignal()
+    failed = pyqtSignal(str)
+    known = pyqtSignal(int)
+
+    def __init__(self, collections: CollectionList, runs: RunList, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.path = ""
+        self.slices = Slices(self)
+        self.gathering = Gathering(runs, self)
+        self._collections = collections
+        self._open: Collection | None = None
+        self._gone: list[tuple[int, Entry]] = []
+        self.gathering.gathered.connect(self._take)
+        self.gathering.failed.connect(self._fail)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries of the open collection; empty where none is open."""
+        return self._open.entries if self._open is not None else []
+
+    def open(self, path: str) -> None:
+        """Work with a collection; with none where the path is empty."""
+        self.path, self._gone = path, []
+        self._open = None
+        self.changed.emit()
+        if path:
+            self.slices.submit(lambda: self._read(path))
+
+    def change(self, paths: list[str], changes: dict[str, Any]) -> None:
+        """Say something about some rasters."""
+        self._edit(lambda collection: collection.change(paths, changes))
+
+    def remove(self, paths: list[str]) -> None:
+        """Take rasters out; `restore` puts them back."""
+
+        def remove(collection: Collection) -> None:
+            self._gone = collection.remove(paths)
+
+        self._edit(remove)
+
+    def restore(self) -> None:
+        """Put back what was taken out last."""
+        gone, self._gone = self._gone, []
+        self._edit(lambda collection: collection.restore(gone))
+
+    def add(self, entries: list[Entry], folders: list[str]) -> None:
+        """Add rasters, and have the backend look at those that are new."""
+        target = self.path
+
+        def add(collection: Collection) -> None:
+            new = collection.add(entries)
+            if len(new) < len(entries):
+                self.known.emit(len(entries) - len(new))
+            if new or folders:
+                self.gathering.start(target, [*new, *folders])
+
+        self._edit(add)
+
+    def look_again(self, paths: list[str]) -> None:
+        """Have the backend look at rasters again; what the user said of them stays."""
+        if self.path and paths:
+            self.gathering.start(self.path, paths)
+            self.changed.emit()
+
+    def finish(self) -> None:
+        """Write what is not written yet, before the plugin goes."""
+        self.slices.finish()
+
+    def _edit(self, edit: Callable[[Collection], None]) -> None:
+        target = self.path
+
+        def work() -> Iterator[None]:
+            collection = self._open
+            if collection is None or str(collection.path) != target:
+                return
+            edit(collection)
+            self.changed.emit()
+            yield from self._write(collection)
+
+        self.slices.submit(work)
+
+    def _read(self, path: str) -> Iterator[None]:
+        collection = Collection(Path(path))
+        try:
+            yield from collection.read()
+        except CollectionError as error:
+            self.failed.emit(str(error))
+            return
+        if path == self.path:
+            self._open = collection
+            self.changed.emit()
+
+    def _write(self, collection: Collection) -> Iterator[None]:
+        path = str(collection.path)
+        try:
+            yield from collection.write()
+        except CollectionError as error:
+            self.failed.emit(str(error))
+            if path == self.path:
+                yield from self._read(path)
+            return
+        self._collections.edited.emit(path)
+
+    def _take(self, target: str, made: str) -> None:
+        self.slices.submit(lambda: self._merge(target, made))
+
+    def _merge(self, target: str, made: str) -> Iterator[None]:
+        found, collection = Collection(Path(made)), self._open
+        try:
+            yield from found.read()
+            if collection is None or str(collection.path) != target:
+                collection = Collection(Path(target))
+                yield from collection.read()
+        except CollectionError as error:
+            self.failed.emit(str(error))
+            return
+        yield from collection.merge(found.entries)
+        if collection is self._open:
+            self.changed.emit()
+        yield from self._write(collection)
+
+    def _fail(self, target: str, reason: str) -> None:
+        if reason:
+            self.failed.emit(reason)
+        if target == self.path:
+            self.changed.emit()
