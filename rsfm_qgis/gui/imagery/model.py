@@ -8,7 +8,7 @@ from typing import Any
 from qgis.PyQt.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor
 
-from rsfm_qgis.collection import Entry, is_looked_at
+from rsfm_qgis.collection import Entry, is_looked_at, is_usable
 from rsfm_qgis.dates import day_of, hour_of, read_moment
 
 RASTER, DATE, ROLE = range(3)
@@ -134,16 +134,15 @@ class CollectionModel(QAbstractTableModel):
         bands = len(entry["bands"])
         parts = [self.tr("1 band") if bands == 1 else self.tr("{0} bands").format(bands), pixel_size(entry)]
         if entry.get("mask"):
-            parts.append(self.tr("clouds masked"))
+            parts.append(self.tr("masked"))
         elif entry.get("nodata") is not None:
             parts.append(self.tr("nodata {0:g}").format(entry["nodata"]))
         parts.append(entry.get("sensor", ""))
         return " \u00b7 ".join(part for part in parts if part)
 
     def date_mark(self, entry: Entry) -> str:
-        """Say where the date comes from, with the hour where it is known."""
-        source = self._source_words.get(entry["date_source"], "") if entry["date"] else ""
-        return " \u00b7 ".join(part for part in (hour_of(entry["date"], entry["hour_known"]), source) if part)
+        """Say where the date comes from."""
+        return self._source_words.get(entry["date_source"], "") if entry["date"] else ""
 
     def role_word(self, entry: Entry) -> str:
         """Name a role."""
@@ -157,7 +156,8 @@ class CollectionModel(QAbstractTableModel):
         """Say all that is known of a cell."""
         if column == DATE:
             return str(
-                self.tr("Dates come from the raster's metadata, its name or its layer; what you type here stays.")
+                (_written(entry) + " UTC\n" if entry["hour_known"] else "")
+                + self.tr("Dates come from the raster's metadata, its name or its layer; what you type here stays.")
             )
         if column == ROLE:
             return str(self.tr("Imagery is learned from; masks, labels and others are not."))
@@ -181,7 +181,7 @@ class CollectionModel(QAbstractTableModel):
 
 def is_doubtful(entry: Entry) -> bool:
     """Tell whether the date of imagery should be looked at before it is used."""
-    return bool(entry["used"] and entry["role"] == "imagery" and entry["date_source"] in {"name", "none"})
+    return is_usable(entry) and entry["date_source"] in {"name", "none"}
 
 
 def date_changes(text: str) -> dict[str, Any] | None:

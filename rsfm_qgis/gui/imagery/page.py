@@ -60,6 +60,7 @@ class ImageryPage(QWidget):
             self.keeper.add(found.entries, found.folders)
         if found.online:
             self.parts.fetch_panel.offer(found.online)
+            self._bring(self.parts.fetch_panel)
         if found.refused:
             names = ", ".join(found.refused[:3])
             self._say(self.tr("Not added, because they are no rasters that a file holds: {0}.").format(names))
@@ -169,7 +170,14 @@ class ImageryPage(QWidget):
         panel, is_open = self.parts.bands_panel, self.parts.change_bands.isChecked()
         if is_open:
             panel.show_entries(self.keeper.entries)
-        panel.setVisible(is_open)
+        if is_open != panel.isVisibleTo(self):
+            panel.setVisible(is_open)
+            self._bring(panel)
+
+    def _bring(self, panel: QWidget) -> None:
+        """Scroll to a panel that was opened, once it has its place."""
+        if panel.isVisibleTo(self):
+            QTimer.singleShot(0, partial(self.parts.ensureWidgetVisible, panel))
 
     def _show_details(self, *_indexes: Any) -> None:
         """Show the whole sentence of an unusable raster, unless it stands among the warnings."""

@@ -25,7 +25,7 @@ from rsfm_qgis.gui.imagery.sources import can_take
 
 MARGIN = 3
 ROWS_SHOWN = 4
-WIDEST_DATE, WIDEST_ROLE = "2015-07-11 10:23", "Imagery MM"
+WIDEST_DATE, WIDEST_ROLE, WIDEST_EDITED = "2015-07-11", "Imagery", "2015-07-11 10:23 MM"
 
 
 class CollectionTable(QTreeView):
@@ -109,7 +109,7 @@ class CollectionTable(QTreeView):
         header.setSectionResizeMode(RASTER, QHeaderView.ResizeMode.Stretch)
         for column, text in ((DATE, WIDEST_DATE), (ROLE, WIDEST_ROLE)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
-            header.resizeSection(column, self.fontMetrics().horizontalAdvance(text) + 2 * MARGIN)
+            header.resizeSection(column, self.fontMetrics().horizontalAdvance(text) + 4 * MARGIN)
 
 
 class TwoLines(QStyledItemDelegate):
@@ -140,7 +140,7 @@ class TwoLines(QStyledItemDelegate):
         painter.setFont(cell.font)
         painter.setPen(wrong if wrong is not None and not selected else option.palette.color(group, role))
         text = place.adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
-        self._draw(painter, cell, QRect(text.left(), text.top(), text.width(), text.height() // 2), first)
+        self._draw(painter, cell, QRect(text.left(), text.top(), text.width(), text.height() // 2), first, True)
         painter.setOpacity(1.0 if wrong is not None else OPACITY)
         self._draw(painter, cell, QRect(text.left(), text.center().y() + 1, text.width(), text.height() // 2), second)
         painter.restore()
@@ -169,15 +169,23 @@ class TwoLines(QStyledItemDelegate):
         model.setData(index, value)
 
     def updateEditorGeometry(self, editor: QWidget, option: QStyleOptionViewItem, _index: QModelIndex) -> None:
-        height = min(option.rect.height(), editor.sizeHint().height())
-        top = option.rect.top() + (option.rect.height() - height) // 2
-        editor.setGeometry(QRect(option.rect.left(), top, option.rect.width(), height))
+        cell = option.rect
+        width = max(cell.width(), editor.fontMetrics().horizontalAdvance(WIDEST_EDITED))
+        height = min(cell.height(), editor.sizeHint().height())
+        place = QRect(0, 0, width, height)
+        place.moveCenter(cell.center())
+        place.moveRight(cell.right())
+        editor.setGeometry(place)
 
     def _commit(self, _row: int) -> None:
         editor = self.sender()
         self.commitData.emit(editor)
         self.closeEditor.emit(editor)
 
-    def _draw(self, painter: QPainter, cell: QStyleOptionViewItem, place: QRect, text: str) -> None:
-        fitting = cell.fontMetrics.elidedText(text or "", Qt.TextElideMode.ElideRight, place.width())
+    def _draw(
+        self, painter: QPainter, cell: QStyleOptionViewItem, place: QRect, text: str, is_name: bool = False
+    ) -> None:
+        """Draw a line; a name too long is shortened in its middle, because its end tells rasters apart."""
+        mode = Qt.TextElideMode.ElideMiddle if is_name else Qt.TextElideMode.ElideRight
+        fitting = cell.fontMetrics.elidedText(text or "", mode, place.width())
         painter.drawText(place, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, fitting)
