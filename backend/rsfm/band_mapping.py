@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rsfm.errors import UserError
 from rsfm.importer import Backbone, Found
-from rsfm.published_scaling import canonical
+from rsfm.raster.band_names import canonical
 
 FIRST_LAYERS = ("conv1.weight", "patch_embed.proj.weight")
 

@@ -5,10 +5,10 @@ some authors have in between are left out: their 256 levels are a matter of stor
 sustainlab-group/SatMAE, sustainlab-group/geography-aware-ssl, ServiceNow/seasonal-contrast, torchgeo.
 """
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rsfm.raster.band_names import canonical
 from rsfm.raster.statistics import Statistics
 
 S2_L1C = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -119,7 +119,6 @@ SCALINGS = {
     "seco": Scaling("SeCo, 8-bit Sentinel-2: quantiles", stretch(S2_RGB, (0, 2, 3), (129, 103, 88))),
     "identity": Scaling("None: pixels as they are", other=Range(-ANY, ANY, 0, 1)),
 }  # fmt: skip
-SYNONYMS = {"b2": "blue", "b3": "green", "b4": "red", "b8": "nir", "b": "blue", "g": "green", "r": "red"}
 
 
 def statistics(name: str, bands: Sequence[str]) -> Statistics | None:
@@ -137,11 +136,3 @@ def statistics(name: str, bands: Sequence[str]) -> Statistics | None:
         high=tuple(value.high for value in ranges),
         count=(0,) * len(ranges),
     )
-
-
-def canonical(band: str) -> str:
-    """Write a band's name in one way: "B04", "b4" and "Red" are the same, and so are "B8a" and "B08A"."""
-    name = band.strip().lower()
-    match = re.fullmatch(r"b0*(\d+a?)", name)
-    name = f"b{match.group(1)}" if match else name
-    return SYNONYMS.get(name, name)

@@ -8,7 +8,8 @@ import torch
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.blocks.resampling import mirrored_blur_weights, opencv_reach
 from rsfm.blocks.views import published_view
-from rsfm.published_scaling import S1, S1_MEAN, S1_STD, S2_L1C, S2_L2A, SCALINGS, canonical, statistics
+from rsfm.published_scaling import S1, S1_MEAN, S1_STD, S2_L1C, S2_L2A, SCALINGS, statistics
+from rsfm.raster.band_names import canonical
 from torch import Tensor
 
 from tests.backend.methods.golden_run import authors_folder, failures

@@ -36,13 +36,16 @@ class Entry(Config):
         date: ISO 8601 in UTC; None when nothing tells it.
         date_source: where the date comes from; "table" is the user's own word, which nothing overrides.
         hour_known: False when only the day is known and 10 h is assumed.
+        month_known: False when only the year is known and June is assumed.
         scale, offset: value = stored * scale + offset, the same for all bands.
         decibel: radar backscatter, already logarithmic.
         gsd: metres a pixel on the ground, at the raster's centre.
-        footprint: west, south, east, north in degrees; None without CRS.
+        footprint: west, south, east, north in degrees, west above east where it crosses 180°; None without CRS.
+        valid: share of valid pixels, of a sample; None if not looked at.
         mask: a raster on any grid whose values in `masked` are cloud or otherwise to be left out.
         place: entries of the same non-empty name show the same place, such as an SSL4EO-S12 sample.
         problem: why it cannot be used, in a sentence; empty if it can.
+        note: what was assumed or is odd, in sentences; it does not stop the work.
     """
 
     path: str
@@ -52,6 +55,7 @@ class Entry(Config):
     date: str | None = None
     date_source: DateSource = "none"
     hour_known: bool = False
+    month_known: bool = True
     bands: tuple[Band, ...] = ()
     nodata: float | None = None
     scale: float = 1.0
@@ -64,10 +68,12 @@ class Entry(Config):
     dtype: str = "uint8"
     gsd: float = 0.0
     footprint: tuple[float, float, float, float] | None = None
+    valid: float | None = None
     mask: str | None = None
     masked: tuple[int, ...] = ()
     place: str = ""
     problem: str = ""
+    note: str = ""
 
 
 class Collection(Config):
@@ -121,7 +127,19 @@ def load(path: str, field: str = "rasters") -> Collection:
 
 
 def save(path: Path, collection: Collection) -> None:
-    """Write a collection, replacing the file as a whole."""
+    """Write a collection, replacing the file as a whole; rasters below its folder are named from there, so that both
+    can be moved together.
+    """
+    folder = path.resolve().parent
+    entries = [
+        {**entry.model_dump(), "path": _from(folder, entry.path), "mask": entry.mask and _from(folder, entry.mask)}
+        for entry in collection.entries
+    ]
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(collection.model_dump(), indent=1), encoding="utf-8")
+    text = json.dumps({**collection.model_dump(exclude={"entries"}), "entries": entries}, indent=1, allow_nan=False)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def _from(folder: Path, path: str) -> str:
+    return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path

@@ -1,0 +1,77 @@
+"""A quick look at a raster's pixels: a few small windows say whether they can be read, and what they are like."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rsfm.errors import UserError
+from rsfm.raster.reader import Raster, open_dataset, probes, short_name
+
+BLOCK_BYTES = 2**26
+"""Rasters whose pixels come in larger pieces are not looked at: one look would read the whole file."""
+EXACT_PIXELS = 2**22
+
+
+class Look(NamedTuple):
+    """What was seen.
+
+    Attributes:
+        valid: share of valid pixels; None if not looked at.
+        low, high: of all bands; nan where nothing is valid.
+        floor: 99 of 100 values are at least this.
+        values: of a single band of whole numbers, as far as there are few.
+        distinct: how many values a single band of whole numbers holds, None for others.
+        problem: why the pixels cannot be used, in a sentence.
+    """
+
+    valid: float | None = None
+    low: float = float("nan")
+    high: float = float("nan")
+    floor: float = float("nan")
+    values: tuple[int, ...] = ()
+    distinct: int | None = None
+    problem: str = ""
+
+
+def look(path: str, dataset: Any) -> Look:
+    """Read a few windows of a raster that `find_problem` finds usable but for its CRS."""
+    if _largest_piece(dataset) > BLOCK_BYTES:
+        return Look()
+    with Raster(path, open_dataset(path, "rasters"), "rasters") as raster:
+        grid = raster.grid
+        small = raster.bands * grid.height * grid.width <= EXACT_PIXELS
+        windows = [grid.window] if small else probes(grid.window, side=64, count=3)
+        try:
+            found = [raster.read_native(window) for window in windows]
+        except UserError as error:
+            return Look(problem=str(error))
+        parts = [pixels_CHW[:, valid_HW] for pixels_CHW, valid_HW in found]
+        seen = sum(valid_HW.size for _, valid_HW in found)
+        pixels_CN = np.concatenate(parts, axis=1)
+        if pixels_CN.shape[1] == 0:
+            marker = "" if raster.nodata is None else f" ({raster.nodata:g})"
+            problem = (
+                f"'{short_name(path)}' holds no valid pixel: all are nodata{marker}. Leave it out, or correct its "
+                "nodata value in QGIS with 'Translate (convert format)'."
+            )
+            return Look(valid=0.0, problem=problem if small else "")
+        whole = raster.bands == 1 and raster.dtype.kind in "iu"
+        values = np.unique(pixels_CN) if whole else np.zeros(0, int)
+        return Look(
+            valid=round(pixels_CN.shape[1] / seen, 4),
+            low=float(pixels_CN.min()),
+            high=float(pixels_CN.max()),
+            floor=float(np.quantile(pixels_CN[:, :: max(1, pixels_CN.shape[1] // 4096)], 0.01)),
+            values=tuple(int(value) for value in values[:64]) if len(values) <= 64 else (),
+            distinct=len(values) if whole else None,
+        )
+
+
+def _largest_piece(dataset: Any) -> int:
+    """Return how many bytes must be decoded at once for any pixel."""
+    pieces = [
+        height * width * np.dtype(dtype).itemsize
+        for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True)
+    ]
+    together = dataset.interleaving is not None and dataset.interleaving.name == "pixel"
+    return sum(pieces) if together else max(pieces)
