@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ FORMAT = "rsfm-collection-1"
 ENTRIES = re.compile(r'"entries"\s*:\s*\[')
 DRIVER = re.compile(r"^[A-Za-z][A-Za-z0-9_]+:")
 BETWEEN = re.compile(r"[\s,]*")
-NEW = {"role": "imagery", "used": True, "date": None, "date_source": "none", "hour_known": False, "problem": ""}
-USERS_WORDS = ("used", "role", "mask", "masked")
+UNSEEN = "Nobody has looked at it yet. Press 'Look at Them' on the page Imagery."
+NEW = {"role": "imagery", "used": True, "date": None, "date_source": "none", "hour_known": False, "month_known": True,
+       "problem": "", "note": ""}  # fmt: skip
+WRITTEN_AT_ONCE = 100
+DATE = ("date", "date_source", "hour_known", "month_known")
 Entry = dict[str, Any]
 
 
@@ -57,9 +60,8 @@ class Collection:
             position, decoder = start.end(), json.JSONDecoder()
             while text[position := BETWEEN.match(text, position).end()] != "]":  # type: ignore[union-attr]
                 entry, end = decoder.raw_decode(text, position)
-                is_same = _make_absolute(entry, self.path.parent)
-                entries.append({**NEW, **entry})
-                texts.append(text[position:end] if is_same else "")
+                entries.append(_absolute(entry, self.path.parent))
+                texts.append(text[position:end])
                 position = end
                 yield
             head = json.loads(text[: start.end()] + text[position:])
@@ -80,25 +82,34 @@ class Collection:
         """
         for row, text in enumerate(self._texts):
             if not text:
-                self._texts[row] = json.dumps(self.entries[row], ensure_ascii=False)
+                self._texts[row] = json.dumps(_relative(self.entries[row], self.path.parent), ensure_ascii=False)
                 yield
-        if _stamp(self.path) != self._stamp:
-            raise CollectionError(
-                f"\u201c{self.path.name}\u201d was changed by another program meanwhile and is shown as it is now. "
-                "Repeat your last change."
-            )
-        head = {name: value for name, value in self._head.items() if name != "entries"}
-        lines = ",\n".join(self._texts)
         partial = self.path.with_name(f"{self.path.name}.partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(f'{json.dumps(head, ensure_ascii=False)[:-1]}, "entries": [\n{lines}\n]}}\n', "utf-8")
+            yield from self._write_partial(partial)
+            if _stamp(self.path) != self._stamp:
+                partial.unlink()
+                raise CollectionError(
+                    f"\u201c{self.path.name}\u201d was changed by another program meanwhile and is shown as it is now. "
+                    "Repeat your last change."
+                )
             os.replace(partial, self.path)
         except OSError as error:
             raise CollectionError(
                 f"\u201c{self.path}\u201d cannot be written ({error.strerror}). Save the project in another folder."
             ) from error
         self._stamp = _stamp(self.path)
+
+    def _write_partial(self, partial: Path) -> Iterator[None]:
+        head = {name: value for name, value in self._head.items() if name != "entries"}
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(f'{json.dumps(head, ensure_ascii=False)[:-1]}, "entries": [\n')
+            for row, text in enumerate(self._texts):
+                file.write(f"{text},\n" if row + 1 < len(self._texts) else f"{text}\n")
+                if row % WRITTEN_AT_ONCE == 0:
+                    yield
+            file.write("]}\n")
 
     def change(self, paths: Iterable[str], changes: dict[str, Any]) -> None:
         """Change what is said about some rasters."""
@@ -111,7 +122,7 @@ class Collection:
         """Add rasters that nobody has looked at yet, and return the paths of those that are new."""
         known = {entry["path"] for entry in self.entries}
         new = [entry for entry in entries if entry["path"] not in known]
-        self.entries += [{**NEW, **entry} for entry in new]
+        self.entries += [{**NEW, "problem": UNSEEN, **entry} for entry in new]
         self._texts += [""] * len(new)
         return [entry["path"] for entry in new]
 
@@ -119,9 +130,8 @@ class Collection:
         """Take rasters out, and return them with their places."""
         wanted = set(paths)
         gone = [(row, entry) for row, entry in enumerate(self.entries) if entry["path"] in wanted]
-        rows = {row for row, _ in gone}
-        self._texts = [text for row, text in enumerate(self._texts) if row not in rows]
-        self.entries = [entry for row, entry in enumerate(self.entries) if row not in rows]
+        kept = [pair for pair in zip(self.entries, self._texts) if pair[0]["path"] not in wanted]
+        self.entries, self._texts = [entry for entry, _ in kept], [text for _, text in kept]
         return gone
 
     def restore(self, gone: Iterable[tuple[int, Entry]]) -> None:
@@ -130,20 +140,21 @@ class Collection:
             self.entries.insert(row, entry)
             self._texts.insert(row, "")
 
-    def merge(self, found: Sequence[Entry]) -> Iterator[None]:
-        """Take in what the backend found, without touching what the user said."""
+    def merge(self, found: Sequence[Entry], removed: Container[str] = ()) -> Iterator[None]:
+        """Take in what the backend found, without touching what the user said and has removed meanwhile."""
         rows = {entry["path"]: row for row, entry in enumerate(self.entries)}
         for entry in found:
             row = rows.get(entry["path"])
-            if row is None:
+            if row is not None:
+                self._set(row, _merged(self.entries[row], entry))
+            elif entry["path"] not in removed:
                 self.entries.append(entry)
                 self._texts.append("")
-            else:
-                self._set(row, _merged(self.entries[row], entry))
             yield
 
     def _set(self, row: int, entry: Entry) -> None:
-        self.entries[row], self._texts[row] = entry, ""
+        if entry != self.entries[row]:
+            self.entries[row], self._texts[row] = entry, ""
 
 
 def title(path: str) -> str:
@@ -153,12 +164,12 @@ def title(path: str) -> str:
 
 def is_looked_at(entry: Entry) -> bool:
     """Tell whether the backend has looked at the raster."""
-    return bool(entry.get("bands")) or bool(entry["problem"])
+    return bool(entry["problem"] != UNSEEN)
 
 
 def is_usable(entry: Entry) -> bool:
     """Tell whether the raster is learned from."""
-    return bool(entry["used"] and entry["role"] == "imagery" and not entry["problem"] and is_looked_at(entry))
+    return bool(entry["used"] and entry["role"] == "imagery" and not entry["problem"])
 
 
 def _merged(known: Entry, found: Entry) -> Entry:
@@ -169,23 +180,31 @@ def _merged(known: Entry, found: Entry) -> Entry:
     """
     kept: Entry = {"used": known["used"]}
     source = known["date_source"]
-    if source == "table" or (source == "layer" and found.get("date_source") in {"name", "none", "layer"}):
-        kept.update({name: known[name] for name in ("date", "date_source", "hour_known")})
-    if is_looked_at(known):
-        kept.update({name: known[name] for name in USERS_WORDS if name in known})
+    if source == "table" or (source == "layer" and found["date_source"] in {"name", "none", "layer"}):
+        kept.update({name: known[name] for name in DATE})
+    if not known["problem"]:
+        kept["role"] = known["role"]
+        if known.get("mask"):
+            kept.update(mask=known["mask"], masked=known.get("masked", []))
         numbers = {band["number"] for band in found.get("bands", ())}
         if known.get("bands") and {band["number"] for band in known["bands"]} <= numbers:
             kept["bands"] = known["bands"]
-    return {**NEW, **found, **kept}
+    return {**found, **kept}
 
 
-def _make_absolute(entry: Entry, folder: Path) -> bool:
-    """Make the paths of an entry absolute; tells whether they were."""
-    before = entry["path"], entry.get("mask")
-    entry["path"] = absolute(entry["path"], folder)
-    if entry.get("mask"):
-        entry["mask"] = absolute(entry["mask"], folder)
-    return before == (entry["path"], entry.get("mask"))
+def _absolute(entry: Entry, folder: Path) -> Entry:
+    """Fill in what is not said, and make the paths absolute."""
+    found = {**NEW, **entry, "path": absolute(entry["path"], folder)}
+    if found.get("mask"):
+        found["mask"] = absolute(found["mask"], folder)
+    return found
+
+
+def _relative(entry: Entry, folder: Path) -> Entry:
+    """Name what lies below the collection's folder from there, so that both can be moved together."""
+    start = f"{folder}{os.sep}"
+    names = [name for name in ("path", "mask") if (entry.get(name) or "").startswith(start)]
+    return {**entry, **{name: Path(entry[name][len(start) :]).as_posix() for name in names}} if names else entry
 
 
 def absolute(path: str, folder: Path) -> str:

@@ -36,8 +36,10 @@ class CollectionKeeper(QObject):
         self._collections = collections
         self._open: Collection | None = None
         self._gone: list[tuple[int, Entry]] = []
+        self._removed: set[str] = set()
         self.gathering.gathered.connect(self._take)
-        self.gathering.failed.connect(self._fail)
+        self.gathering.failed.connect(self._end)
+        self.gathering.refused.connect(self._refuse)
 
     @property
     def entries(self) -> list[Entry]:
@@ -46,7 +48,7 @@ class CollectionKeeper(QObject):
 
     def open(self, path: str) -> None:
         """Work with a collection; with none where the path is empty."""
-        self.path, self._gone = path, []
+        self.path, self._gone, self._removed = path, [], set()
         self._open = None
         self.changed.emit()
         if path:
@@ -61,38 +63,49 @@ class CollectionKeeper(QObject):
 
         def remove(collection: Collection) -> None:
             self._gone = collection.remove(paths)
+            self._removed |= set(paths)
 
         self._edit(remove)
 
     def restore(self) -> None:
         """Put back what was taken out last."""
         gone, self._gone = self._gone, []
+        self._removed -= {entry["path"] for _, entry in gone}
         self._edit(lambda collection: collection.restore(gone))
 
     def add(self, entries: list[Entry], folders: list[str]) -> None:
         """Add rasters, and have the backend look at those that are new."""
-        target = self.path
+        new: list[str] = []
 
         def add(collection: Collection) -> None:
-            new = collection.add(entries)
+            new.extend(collection.add(entries))
+            self._removed -= set(new)
             if len(new) < len(entries):
                 self.known.emit(len(entries) - len(new))
-            if new or folders:
-                self.gathering.start(target, [*new, *folders])
 
-        self._edit(add)
+        def written() -> None:
+            if new or folders:
+                self._look([*new, *folders], True)
+
+        self._edit(add, written)
 
     def look_again(self, paths: list[str]) -> None:
         """Have the backend look at rasters again; what the user said of them stays."""
+        wanted = set(paths)
+        usable = any(entry["path"] in wanted and not entry["problem"] for entry in self.entries)
         if self.path and paths:
-            self.gathering.start(self.path, paths)
-            self.changed.emit()
+            self._look(paths, not usable)
+
+    def _look(self, rasters: list[str], beside_known: bool) -> None:
+        """Start the backend's look; beside the rasters known already it finds which mask belongs to which raster."""
+        self.gathering.start(self.path, [self.path, *rasters] if beside_known else rasters)
+        self.changed.emit()
 
     def finish(self) -> None:
         """Write what is not written yet, before the plugin goes."""
         self.slices.finish()
 
-    def _edit(self, edit: Callable[[Collection], None]) -> None:
+    def _edit(self, edit: Callable[[Collection], None], written: Callable[[], None] | None = None) -> None:
         target = self.path
 
         def work() -> Iterator[None]:
@@ -102,6 +115,8 @@ class CollectionKeeper(QObject):
             edit(collection)
             self.changed.emit()
             yield from self._write(collection)
+            if written is not None and target == self.path:
+                written()
 
         self.slices.submit(work)
 
@@ -140,13 +155,15 @@ class CollectionKeeper(QObject):
         except CollectionError as error:
             self.failed.emit(str(error))
             return
-        yield from collection.merge(found.entries)
+        yield from collection.merge(found.entries, self._removed if collection is self._open else ())
         if collection is self._open:
             self.changed.emit()
         yield from self._write(collection)
 
-    def _fail(self, target: str, reason: str) -> None:
-        if reason:
-            self.failed.emit(reason)
+    def _refuse(self, target: str, reason: str) -> None:
+        self.failed.emit(reason)
+        self._end(target)
+
+    def _end(self, target: str) -> None:
         if target == self.path:
             self.changed.emit()

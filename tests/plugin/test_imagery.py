@@ -3,27 +3,25 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from qgis.core import (
-    QgsCoordinateReferenceSystem,
     QgsDateTimeRange,
-    QgsLayerTree,
     QgsLayerTreeModel,
     QgsRasterLayer,
-    QgsRectangle,
+    QgsVectorLayer,
 )
-from qgis.gui import QgsLayerTreeView
-from qgis.PyQt.QtCore import QDateTime, QMimeData, QPoint, QPointF, Qt, QUrl
-from qgis.PyQt.QtGui import QDropEvent, QImage
+from qgis.PyQt.QtCore import QDate, QDateTime, QMimeData, QPoint, QPointF, Qt, QTime, QTimeZone, QUrl
+from qgis.PyQt.QtGui import QDropEvent
 
 from rsfm_qgis import schema
-from rsfm_qgis.gui.dock import Dock
 from rsfm_qgis.gui.form import Form
 from rsfm_qgis.gui.imagery.model import DATE, PATH, RASTER, ROLE, SECOND_LINE
 from rsfm_qgis.gui.imagery.page import ImageryPage
+from rsfm_qgis.gui.imagery.sources import from_files
 from rsfm_qgis.gui.job_panel import JobPanel
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -112,13 +110,9 @@ def mime(project, layers):
 
 
 def drop(page, data):
-    viewport = page.parts.table.viewport()
     place = QPointF(5, 5) if hasattr(QDropEvent, "position") else QPoint(5, 5)
-    event = QDropEvent(
-        place, Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-    )
+    event = QDropEvent(place, Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
     page.parts.table.dropEvent(event)
-    return viewport
 
 
 def edit(page, row, column, text):
@@ -137,7 +131,7 @@ def edit(page, row, column, text):
 def test_table_shows_what_the_backend_wrote(page, folder, write, workspace):
     mask = str(folder / "mask.tif")
     entries = [
-        entry(folder / "a_20150711.tif", date="2015-07-11T10:00:00Z", date_source="name", nodata=0),
+        entry(folder / "a_20150711.tif", date="2015-07-11T10:00:00Z", date_source="name", valid=0.96),
         entry(folder / "b.tif", date="2016-01-02T09:41:30Z", date_source="metadata", hour_known=True, mask=mask),
         entry(folder / "dem.tif", role="other", used=False),
         {"path": "c.tif", "problem": "It has no coordinate reference system."},
@@ -146,7 +140,7 @@ def test_table_shows_what_the_backend_wrote(page, folder, write, workspace):
     workspace.collections.listed.emit()
     assert page.parts.combo.currentText() == "fields"
     assert rows(page) == [
-        ("a_20150711", "3 bands \u00b7 10 m \u00b7 nodata 0", "2015-07-11", "name", "Imagery"),
+        ("a_20150711", "3 bands \u00b7 10 m \u00b7 4 % nodata", "2015-07-11", "name", "Imagery"),
         ("b", "3 bands \u00b7 10 m \u00b7 masked", "2016-01-02", "metadata", "Imagery"),
         ("dem", "3 bands \u00b7 10 m", "no date", "", "Other"),
         ("c", "It has no coordinate reference system.", "no date", "", "Imagery"),
@@ -159,7 +153,9 @@ def test_table_shows_what_the_backend_wrote(page, folder, write, workspace):
 
 def test_typed_date_is_kept_in_the_file_and_after_reopening(page, folder, write, load, workspace):
     path = folder / "fields.collection.json"
-    write(path, {"name": "fields", "entries": [entry(folder / "a.tif", date="2015-01-01T10:00:00Z", date_source="name")]})
+    write(
+        path, {"name": "fields", "entries": [entry(folder / "a.tif", date="2015-01-01T10:00:00Z", date_source="name")]}
+    )
     workspace.collections.listed.emit()
     edit(page, 0, DATE, "2015-07-11 10:23")
     loaded = load(path)["entries"][0]
@@ -198,7 +194,10 @@ def test_removed_rasters_come_back_where_they_were(page, folder, write, load, wo
     workspace.collections.listed.emit()
     table = page.parts.table
     table.selectAll()
-    table.selectionModel().select(page.parts.model.index(2, 0), table.selectionModel().SelectionFlag.Deselect | table.selectionModel().SelectionFlag.Rows)
+    table.selectionModel().select(
+        page.parts.model.index(2, 0),
+        table.selectionModel().SelectionFlag.Deselect | table.selectionModel().SelectionFlag.Rows,
+    )
     page.parts.remove_button.click()
     assert [Path(each["path"]).name for each in load(path)["entries"]] == ["c.tif"]
     page.parts.undo_button.click()
@@ -296,33 +295,162 @@ def test_what_was_checked_by_hand_stays_when_a_collection_appears(folder, worksp
     assert form.editor("rasters").value() == [layer.source()]
 
 
-def test_ten_thousand_rasters_never_stop_qgis(page, folder, write, workspace, wait):
-    import time
+def collected(page, wait):
+    """Wait until the backend has looked at everything."""
+    keeper = page.keeper
+    wait(lambda: not keeper.gathering.is_busy(keeper.path) and not keeper.slices.is_busy(), 60)
 
+
+def test_dropped_layers_are_shown_at_once_and_then_with_what_is_in_them(page, make_raster, workspace, wait, load):
+    first = make_raster(np.arange(256, dtype="uint16").reshape(4, 8, 8), "scene_20150711.tif")
+    second = make_raster(np.arange(256, dtype="uint16").reshape(4, 8, 8), "undated.tif", nodata=0)
+    layers = [QgsRasterLayer(str(first), "one"), QgsRasterLayer(str(second), "two")]
+    begin = QDateTime(QDate(2016, 3, 4), QTime(9, 30), QTimeZone.utc())
+    layers[1].temporalProperties().setIsActive(True)
+    layers[1].temporalProperties().setFixedTemporalRange(QgsDateTimeRange(begin, begin))
+    workspace.project.addMapLayers(layers)
+    drop(page, mime(workspace.project, layers))
+    assert [row[:2] for row in rows(page)] == [
+        ("scene_20150711", "not looked at yet"),
+        ("undated", "not looked at yet"),
+    ]
+    collected(page, wait)
+    assert rows(page) == [
+        ("scene_20150711", "4 bands \u00b7 10 m", "2015-07-11", "name", "Imagery"),
+        ("undated", "4 bands \u00b7 10 m \u00b7 2 % nodata", "2016-03-04", "layer", "Imagery"),
+    ]
+    found = load(page.keeper.path)["entries"]
+    assert [each["date"] for each in found] == ["2015-07-11T10:00:00+00:00", "2016-03-04T09:30:00+00:00"]
+    assert [each["hour_known"] for each in found] == [False, True]
+
+
+def test_unusable_raster_shows_its_sentence_and_the_others_are_used(page, make_raster, tmp_path, wait):
+    good = make_raster(np.arange(192, dtype="uint8").reshape(3, 8, 8), "good.tif")
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"II*\0 this is no raster")
+    page.add(from_files([str(bad)]))
+    collected(page, wait)
+    assert "bad.tif" in rows(page)[0][1]
+    page.add(from_files([str(good), str(bad)]))
+    collected(page, wait)
+    assert [row[0] for row in rows(page)] == ["bad", "good"]
+    assert rows(page)[1][1] == "3 bands \u00b7 10 m"
+    assert rows(page)[0][1] in page.parts.warnings.text()
+    assert "already" in page.parts.status.text()
+
+
+def test_what_the_user_said_survives_a_second_look(page, make_raster, wait, load):
+    path = make_raster(np.arange(192, dtype="uint8").reshape(3, 8, 8), "scene_20150711.tif")
+    page.add(from_files([str(path)]))
+    edit_when_shown = page.parts.model.index(0, DATE)
+    assert page.parts.model.setData(edit_when_shown, "2014-01-02")
+    collected(page, wait)
+    page.parts.model.setData(page.parts.model.index(0, ROLE), "other")
+    page.keeper.look_again([str(path)])
+    collected(page, wait)
+    found = load(page.keeper.path)["entries"][0]
+    assert (found["date"], found["date_source"]) == ("2014-01-02T10:00:00+00:00", "table")
+    assert (found["role"], found["width"]) == ("other", 8)
+
+
+def test_raster_removed_while_it_is_looked_at_does_not_come_back(page, make_raster, wait, load):
+    paths = [make_raster(np.full((3, 8, 8), 7, "uint8"), name) for name in ("a.tif", "b.tif")]
+    page.add(from_files(map(str, paths)))
+    page.keeper.remove([str(paths[0])])
+    collected(page, wait)
+    assert [row[0] for row in rows(page)] == ["b"]
+    assert [Path(each["path"]).name for each in load(page.keeper.path)["entries"]] == ["b.tif"]
+
+
+def test_folder_is_searched_by_the_backend(page, make_raster, tmp_path, wait):
+    folder = tmp_path / "scenes" / "deep"
+    folder.mkdir(parents=True)
+    made = make_raster(np.arange(192, dtype="uint8").reshape(3, 8, 8), "a_20200102.tif")
+    made.rename(folder / "a_20200102.tif")
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "scenes"))])
+    drop(page, data)
+    collected(page, wait)
+    assert rows(page) == [("a_20200102", "3 bands \u00b7 10 m", "2020-01-02", "name", "Imagery")]
+
+
+def test_selected_layers_are_added_and_vector_layers_are_named(page, make_raster, make_polygons, workspace, wait):
+    raster = QgsRasterLayer(str(make_raster(np.full((3, 8, 8), 7, "uint8"), "a.tif")), "raster")
+    polygons = QgsVectorLayer(str(make_polygons([(0, 0, 3, "a")])), "fields")
+    workspace.project.addMapLayers([raster, polygons])
+    tree = workspace.layer_tree
+    model = QgsLayerTreeModel(workspace.project.layerTreeRoot())
+    tree.setModel(model)
+    page.parts.add_layers.click()
+    assert "Select raster layers" in page.parts.status.text()
+    tree.selectAll()
+    page.parts.add_layers.click()
+    assert "fields" in page.parts.status.text()
+    collected(page, wait)
+    assert [row[0] for row in rows(page)] == ["a"]
+
+
+def test_collection_stays_the_project_s_when_it_is_opened_again(page, workspace, tmp_path, folder):
+    workspace.collections.create("first")
+    workspace.collections.create("second")
+    workspace.collections.choose(str(folder / "first.collection.json"))
+    workspace.project.write()
+    name = workspace.project.fileName()
+    workspace.project.clear()
+    workspace.project.read(name)
+    assert page.parts.combo.currentText() == "first"
+    assert page.keeper.path == str(folder / "first.collection.json")
+
+
+@pytest.mark.parametrize(
+    ("layers", "dates"),
+    [
+        ("s2_slovenia/S2_L1C_20150711.tif s2_slovenia/S2_L1C_20170220.tif", ["2015-07-11", "2017-02-20"]),
+        ("naip_dakota/naip_west_20090818.tif", ["2009-08-18"]),
+    ],
+)
+def test_real_rasters_show_their_dates_and_bands(page, workspace, wait, layers, dates):
+    files = [SHARED / name for name in layers.split()]
+    if not all(file.is_file() for file in files):
+        pytest.skip(f"{files[0].parent} is not there")
+    made = [QgsRasterLayer(str(file), file.stem) for file in files]
+    workspace.project.addMapLayers(made)
+    drop(page, mime(workspace.project, made))
+    collected(page, wait)
+    assert [row[2] for row in rows(page)] == dates
+    bands = made[0].bandCount()
+    assert all(row[1].startswith(f"{bands} bands") for row in rows(page))
+    assert len(page.parts.bands.text().split()) == bands
+
+
+def test_ten_thousand_rasters_never_stop_qgis(page, folder, write, load, workspace, wait):
+    names = [str(folder / f"{number}.tif") for number in range(10000)]
+    dated = {"date": "2015-01-01T10:00:00Z", "date_source": "name"}
     path = folder / "many.collection.json"
-    write(path, {"name": "many", "entries": [entry(folder / f"{n}.tif", date="2015-01-01T10:00:00Z", date_source="name") for n in range(10000)]})
-    longest = 0.0
-    last = time.perf_counter()
+    write(path, {"name": "many", "entries": [entry(name, **dated) for name in names]})
+    spent = []
+    inner = page.keeper.slices._go_on
 
-    def beat():
-        nonlocal longest, last
-        longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+    def is_done():
+        return not page.keeper.slices.is_busy()
 
-    from qgis.PyQt.QtCore import QTimer
+    def timed(work):
+        started = time.thread_time()
+        work()
+        spent.append(time.thread_time() - started)
 
-    clock = QTimer()
-    clock.timeout.connect(beat)
-    clock.start(0)
-    workspace.collections.listed.emit()
-    wait(lambda: page.parts.model.rowCount() == 10000)
-    print("read", longest)
-    longest = 0.0
-    last = time.perf_counter()
-    page.parts.model.setData(page.parts.model.index(5000, ROLE), "labels")
-    wait(lambda: not page.keeper.slices.is_busy())
-    print("edit", time.perf_counter() - last, longest)
-    last = time.perf_counter()
-    page.keeper.change([str(folder / f"{n}.tif") for n in range(10000)], {"used": False})
-    print("sync part", time.perf_counter() - last)
-    wait(lambda: not page.keeper.slices.is_busy())
-    print("all", longest)
+    page.keeper.slices._timer.timeout.disconnect(inner)
+    page.keeper.slices._timer.timeout.connect(lambda: timed(inner))
+    timed(workspace.collections.listed.emit)
+    wait(is_done)
+    assert page.parts.model.rowCount() == 10000
+    timed(lambda: page.parts.model.setData(page.parts.model.index(5000, ROLE), "labels"))
+    wait(is_done)
+    timed(lambda: page.keeper.change(names, {"used": False}))
+    wait(is_done)
+    timed(lambda: page.parts.table.sortByColumn(DATE, Qt.SortOrder.DescendingOrder))
+    timed(lambda: page.keeper.remove(names[:5000]))
+    wait(is_done)
+    assert max(spent) < 0.1, sorted(spent)[-5:]
+    assert {each["used"] for each in load(path)["entries"]} == {False}
+    assert [each["role"] for each in load(path)["entries"]].count("labels") == 1

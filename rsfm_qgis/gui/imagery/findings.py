@@ -8,11 +8,10 @@ from typing import NamedTuple
 from qgis.PyQt.QtCore import QCoreApplication
 
 from rsfm_qgis.collection import Entry, is_looked_at, is_usable
-from rsfm_qgis.dates import day_of
-from rsfm_qgis.gui.imagery.model import is_doubtful, short_name
+from rsfm_qgis.gui.imagery.model import is_doubtful, short_name, shown_date
 
 NAMED = 3
-RATIO = 1.5
+RATIO = 2
 
 
 class Findings(NamedTuple):
@@ -27,23 +26,16 @@ class Findings(NamedTuple):
 def find(entries: list[Entry]) -> Findings:
     """Look at the entries of a collection."""
     usable = [entry for entry in entries if is_usable(entry)]
-    doubtful = sum(map(is_doubtful, entries))
-    warnings = [*_unusable(entries), *_unread(entries), *_crs(usable), *_pixels(usable), *_bands_differ(usable)]
-    return Findings(_bands(usable), _dates(usable), warnings, doubtful)
-
-
-def common_bands(usable: list[Entry]) -> list[str]:
-    """Return the names of the bands that all rasters have, in the order of the first."""
-    kinds = _band_kinds(usable)
-    return [name for name in next(iter(kinds), ()) if all(name in kind for kind in kinds)]
-
-
-def _bands(usable: list[Entry]) -> str:
-    return " ".join(common_bands(usable)) if usable else ""
+    kinds = list(dict.fromkeys(tuple(band["name"] for band in entry["bands"]) for entry in usable))
+    common = [name for name in next(iter(kinds), ()) if all(name in kind for kind in kinds)]
+    warnings = [
+        *_unusable(entries), *_unread(entries), *_crs(usable), *_pixels(usable), *_bands_differ(kinds, common)
+    ]  # fmt: skip
+    return Findings(" ".join(common), _dates(usable), warnings, sum(map(is_doubtful, entries)))
 
 
 def _dates(usable: list[Entry]) -> str:
-    days = sorted({day_of(entry["date"]) for entry in usable if entry["date"]})
+    days = sorted({shown_date(entry) for entry in usable if entry["date"]})
     unknown = sum(1 for entry in usable if not entry["date"])
     parts = []
     if days:
@@ -78,24 +70,21 @@ def _crs(usable: list[Entry]) -> list[str]:
 
 def _pixels(usable: list[Entry]) -> list[str]:
     sizes = [entry["gsd"] for entry in usable if entry.get("gsd")]
-    if not sizes or max(sizes) < RATIO * min(sizes):
+    if not sizes or max(sizes) <= RATIO * min(sizes):
         return []
-    text = _tr("Pixels are of {0:.3g} to {1:.3g} m, a ratio of {2:.2g}: windows show different widths of ground.")
+    text = _tr(
+        "Pixels are of {0:.3g} to {1:.3g} m, a ratio of {2:.2g}: beyond twice the size, rasters are not learned from "
+        "together as dates of one place."
+    )
     return [text.format(min(sizes), max(sizes), max(sizes) / min(sizes))]
 
 
-def _bands_differ(usable: list[Entry]) -> list[str]:
-    kinds = _band_kinds(usable)
+def _bands_differ(kinds: list[tuple[str, ...]], common: list[str]) -> list[str]:
     if len(kinds) < 2:
         return []
-    common = common_bands(usable)
     if not common:
         return [_tr("No band is common to all rasters. Name the same bands alike with \u201cChange\u2026\u201d.")]
-    return [_tr("Not all rasters have the same bands; common to all: {0}.").format(" ".join(common))]
-
-
-def _band_kinds(usable: list[Entry]) -> dict[tuple[str, ...], None]:
-    return dict.fromkeys(tuple(band["name"] for band in entry["bands"]) for entry in usable)
+    return [_tr("Not all rasters have the same bands; those of all are used: {0}.").format(" ".join(common))]
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -13,6 +13,7 @@ from rsfm_qgis.dates import day_of, hour_of, read_moment
 
 RASTER, DATE, ROLE = range(3)
 COLUMNS = 3
+SEEN_NODATA = 0.005
 SECOND_LINE = Qt.ItemDataRole.UserRole
 PATH = Qt.ItemDataRole.UserRole + 1
 WRONG = QColor("#d55e00")  # Okabe-Ito vermillion, readable on light and dark
@@ -88,9 +89,7 @@ class CollectionModel(QAbstractTableModel):
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         entry, column = self.entry(index.row()), index.column()
         if role == Qt.ItemDataRole.DisplayRole:
-            return (short_name(entry["path"]), day_of(entry["date"]) or self.tr("no date"), self.role_word(entry))[
-                column
-            ]
+            return (short_name(entry["path"]), shown_date(entry) or self.tr("no date"), self.role_word(entry))[column]
         if role == SECOND_LINE:
             return (self.facts(entry), self.date_mark(entry), "")[column]
         if role == Qt.ItemDataRole.EditRole:
@@ -127,16 +126,17 @@ class CollectionModel(QAbstractTableModel):
 
     def facts(self, entry: Entry) -> str:
         """Say in one line what is known of a raster: what is wrong, or bands, pixel, nodata, clouds."""
-        if entry["problem"]:
-            return str(entry["problem"])
         if not is_looked_at(entry):
             return str(self.tr("not looked at yet"))
+        if entry["problem"]:
+            return str(entry["problem"])
         bands = len(entry["bands"])
         parts = [self.tr("1 band") if bands == 1 else self.tr("{0} bands").format(bands), pixel_size(entry)]
+        empty = 1 - (1 if entry.get("valid") is None else entry["valid"])
+        if empty >= SEEN_NODATA:
+            parts.append(self.tr("{0:.0f} % nodata").format(100 * empty))
         if entry.get("mask"):
             parts.append(self.tr("masked"))
-        elif entry.get("nodata") is not None:
-            parts.append(self.tr("nodata {0:g}").format(entry["nodata"]))
         parts.append(entry.get("sensor", ""))
         return " \u00b7 ".join(part for part in parts if part)
 
@@ -161,10 +161,10 @@ class CollectionModel(QAbstractTableModel):
             )
         if column == ROLE:
             return str(self.tr("Imagery is learned from; masks, labels and others are not."))
-        lines = [entry["path"], self.facts(entry)]
+        lines = [entry["path"], self.facts(entry), entry["note"]]
         if is_looked_at(entry) and not entry["problem"]:
             lines.append(self.tr("{0} rows, {1} columns, {2}").format(entry["height"], entry["width"], entry["dtype"]))
-            lines.append(", ".join(band["name"] for band in entry["bands"]))
+            lines.append(" ".join(band["name"] for band in entry["bands"]))
         if entry.get("mask"):
             lines.append(self.tr("Left out: what {0} marks").format(short_name(entry["mask"])))
         return "\n".join(line for line in lines if line)
@@ -181,15 +181,22 @@ class CollectionModel(QAbstractTableModel):
 
 def is_doubtful(entry: Entry) -> bool:
     """Tell whether the date of imagery should be looked at before it is used."""
-    return is_usable(entry) and entry["date_source"] in {"name", "none"}
+    return is_usable(entry) and (entry["date_source"] in {"name", "none"} or not entry["month_known"])
 
 
 def date_changes(text: str) -> dict[str, Any] | None:
     """Return what a date typed by the user changes; an empty one takes the date back; None where it is no date."""
     if not text.strip():
-        return {"date": None, "date_source": "none", "hour_known": False}
+        return {"date": None, "date_source": "none", "hour_known": False, "month_known": True}
     moment = read_moment(text)
-    return {"date": moment.date, "date_source": "table", "hour_known": moment.hour_known} if moment else None
+    if moment is None:
+        return None
+    return {"date": moment.date, "date_source": "table", "hour_known": moment.hour_known, "month_known": True}
+
+
+def shown_date(entry: Entry) -> str:
+    """Write as much of a date as is known; empty where there is none."""
+    return day_of(entry["date"])[: 10 if entry["month_known"] else 4]
 
 
 def short_name(path: str) -> str:
@@ -204,6 +211,9 @@ def pixel_size(entry: Entry) -> str:
 
 
 def _written(entry: Entry) -> str:
+    """Write a date as it is typed; empty where only the year is known."""
+    if not entry["month_known"]:
+        return ""
     return " ".join(part for part in (day_of(entry["date"]), hour_of(entry["date"], entry["hour_known"])) if part)
 
 

@@ -180,11 +180,12 @@ class ImageryPage(QWidget):
             QTimer.singleShot(0, partial(self.parts.ensureWidgetVisible, panel))
 
     def _show_details(self, *_indexes: Any) -> None:
-        """Show the whole sentence of an unusable raster, unless it stands among the warnings."""
+        """Show all that is odd about the current raster, unless it stands among the warnings."""
         index = self.parts.table.currentIndex()
-        problem = self.parts.model.entry(index.row())["problem"] if index.isValid() else ""
-        self.parts.details.setText(problem)
-        self.parts.details.setVisible(bool(problem) and problem not in self.parts.warnings.text())
+        entry = self.parts.model.entry(index.row()) if index.isValid() else None
+        text = (entry["problem"] or entry["note"]) if entry is not None and is_looked_at(entry) else ""
+        self.parts.details.setText(text)
+        self.parts.details.setVisible(bool(text) and text not in self.parts.warnings.text())
 
     def _add_menu(self) -> QMenu:
         menu = QMenu(self)

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qgis.core import QgsMimeDataUtils, QgsRasterLayer
+from qgis.core import Qgis, QgsMimeDataUtils, QgsRasterLayer
 from qgis.PyQt.QtCore import QDateTime, QMimeData, QTimeZone
 
 from rsfm_qgis.collection import Entry
@@ -74,15 +74,19 @@ def from_drop(data: QMimeData, project: Any) -> Sources:
         if layer is None and uri.layerType == "raster":
             layer = QgsRasterLayer(uri.uri, uri.name, uri.providerKey)
         part = from_layers([layer]) if layer is not None else Sources([], [], [], [uri.name])
-        for whole, more in zip(found, part):
-            whole.extend(more)
+        found = Sources(
+            found.entries + part.entries,
+            found.folders + part.folders,
+            found.online + part.online,
+            found.refused + part.refused,
+        )
     return found
 
 
 def layer_date(layer: QgsRasterLayer) -> Moment | None:
     """Return the date that the user gave to a layer under Temporal, as a fixed range; None where there is none."""
     properties = layer.temporalProperties()
-    if not properties.isActive() or properties.mode() != properties.TemporalMode.ModeFixedTemporalRange:
+    if not properties.isActive() or properties.mode() != Qgis.RasterTemporalMode.FixedTemporalRange:
         return None
     period = properties.fixedTemporalRange()
     if period.isInfinite() or not period.begin().isValid():

@@ -15,7 +15,7 @@ from qgis.PyQt.QtWidgets import (
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
-    QTreeView,
+    QTableView,
     QWidget,
 )
 
@@ -28,7 +28,7 @@ ROWS_SHOWN = 4
 WIDEST_DATE, WIDEST_ROLE, WIDEST_EDITED = "2015-07-11", "Imagery", "2015-07-11 10:23 MM"
 
 
-class CollectionTable(QTreeView):
+class CollectionTable(QTableView):
     """Rows of a collection.
 
     Signals:
@@ -44,9 +44,13 @@ class CollectionTable(QTreeView):
         self.setModel(model)
         self.hint = self.tr("Drag raster layers here,\nor add files with the buttons below.")
         self.setItemDelegate(TwoLines(self))
-        self.setRootIsDecorated(False)
-        self.setUniformRowHeights(True)
-        self.setAllColumnsShowFocus(True)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.setCornerButtonEnabled(False)
+        self.verticalHeader().hide()
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        self.verticalHeader().setDefaultSectionSize(self.itemDelegate().height())
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         triggers = QAbstractItemView.EditTrigger
         self.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed | triggers.SelectedClicked)
@@ -55,10 +59,14 @@ class CollectionTable(QTreeView):
         self.setDropIndicatorShown(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setAccessibleName(self.tr("Rasters of the collection"))
-        self.header().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self.horizontalHeader().setHighlightSections(False)
+        self.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         self.setSortingEnabled(True)
         self._set_widths()
-        self.setMinimumHeight(self.header().sizeHint().height() + ROWS_SHOWN * self.itemDelegate().height() + 4)
+        self.setMinimumHeight(
+            self.horizontalHeader().sizeHint().height() + ROWS_SHOWN * self.itemDelegate().height() + 4
+        )
 
     def selected_paths(self) -> list[str]:
         """Return the paths of the selected rasters."""
@@ -103,8 +111,7 @@ class CollectionTable(QTreeView):
             event.ignore()
 
     def _set_widths(self) -> None:
-        header = self.header()
-        header.setStretchLastSection(False)
+        header = self.horizontalHeader()
         header.setMinimumSectionSize(self.fontMetrics().averageCharWidth() * 6)
         header.setSectionResizeMode(RASTER, QHeaderView.ResizeMode.Stretch)
         for column, text in ((DATE, WIDEST_DATE), (ROLE, WIDEST_ROLE)):
