@@ -57,9 +57,11 @@ class Collection:
             if start is None:
                 raise ValueError("it has no entries")
             entries, texts = [], []
+            kinds: dict[Any, Any] = {}
             position, decoder = start.end(), json.JSONDecoder()
             while text[position := BETWEEN.match(text, position).end()] != "]":  # type: ignore[union-attr]
                 entry, end = decoder.raw_decode(text, position)
+                _share_bands(entry, kinds)
                 entries.append(_absolute(entry, self.path.parent))
                 texts.append(text[position:end])
                 position = end
@@ -67,7 +69,7 @@ class Collection:
             head = json.loads(text[: start.end()] + text[position:])
             if head.get("format") != FORMAT:
                 raise ValueError(f"its format is {head.get('format')!r}")
-        except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise CollectionError(
                 f"\u201c{self.path.name}\u201d is not a collection of this version ({error}). "
                 "Make it again on the page Imagery."
@@ -192,6 +194,13 @@ def _merged(known: Entry, found: Entry) -> Entry:
     return {**found, **kept}
 
 
+def _share_bands(entry: Entry, kinds: dict[Any, Any]) -> None:
+    """Keep the bands that many rasters have in common once."""
+    bands = entry.get("bands") or []
+    key = tuple((band["number"], band["name"], band.get("wavelength_nm")) for band in bands)
+    entry["bands"] = kinds.setdefault(key, bands)
+
+
 def _absolute(entry: Entry, folder: Path) -> Entry:
     """Fill in what is not said, and make the paths absolute."""
     found = {**NEW, **entry, "path": absolute(entry["path"], folder)}
@@ -209,7 +218,7 @@ def _relative(entry: Entry, folder: Path) -> Entry:
 
 def absolute(path: str, folder: Path) -> str:
     """Make a path absolute; what GDAL opens by a driver's name, such as "NETCDF:...", stays as it is."""
-    return path if os.path.isabs(path) or DRIVER.match(path) else os.path.normpath(folder / path)
+    return path if os.path.isabs(path) or DRIVER.match(path) else os.path.normpath(f"{folder}{os.sep}{path}")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -241,8 +241,8 @@ def _empty_share(path: str) -> float:
         y = area.yMinimum() + (row + 0.5) / PROBES_A_SIDE * area.height()
         half = PROBE_PIXELS / 2
         window = QgsRectangle(x - half * step_x, y - half * step_y, x + half * step_x, y + half * step_y)
-        alpha = provider.block(4, window.intersect(area), PROBE_PIXELS, PROBE_PIXELS).data()
-        found.append(not any(bytes(alpha)))
+        alpha = provider.block(4, window.intersect(area), PROBE_PIXELS, PROBE_PIXELS)
+        found.append(not any(bytes(alpha.data())))  # the data live as long as the block
     return sum(found) / len(found)
 
 

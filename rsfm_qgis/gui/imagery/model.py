@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 from qgis.PyQt.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, pyqtSignal
@@ -44,9 +44,9 @@ class CollectionModel(QAbstractTableModel):
             "layer": self.tr("layer"),
         }
 
-    def show_entries(self, entries: list[Entry]) -> None:
-        """Show other entries, or the same ones after a change."""
-        self._entries = entries
+    def show_entries(self, entries: list[Entry], doubtful_only: bool = False) -> None:
+        """Show entries, again after a change, or only those whose date is not certain."""
+        self._entries, self._doubtful_only = entries, doubtful_only
         rows = self._choose_rows()
         if rows == self._rows:
             if rows:
@@ -55,11 +55,6 @@ class CollectionModel(QAbstractTableModel):
         self.beginResetModel()
         self._rows = rows
         self.endResetModel()
-
-    def show_doubtful_only(self, on: bool) -> None:
-        """Show only rasters whose date is not certain, or all."""
-        self._doubtful_only = on
-        self.show_entries(self._entries)
 
     def entry(self, row: int) -> Entry:
         """Return the entry of a row."""
@@ -72,8 +67,10 @@ class CollectionModel(QAbstractTableModel):
         return COLUMNS
 
     def sort(self, column: int, order: Any = Qt.SortOrder.AscendingOrder) -> None:
-        self._order = column, order == Qt.SortOrder.DescendingOrder
-        self.show_entries(self._entries)
+        wanted = column, order == Qt.SortOrder.DescendingOrder
+        if wanted != self._order:
+            self._order = wanted
+            self.show_entries(self._entries, self._doubtful_only)
 
     def headerData(self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
@@ -201,7 +198,7 @@ def shown_date(entry: Entry) -> str:
 
 def short_name(path: str) -> str:
     """Return the name of a raster's file, without what every raster has."""
-    return Path(path).stem or path
+    return os.path.splitext(os.path.basename(path))[0] or path
 
 
 def pixel_size(entry: Entry) -> str:
@@ -218,7 +215,7 @@ def _written(entry: Entry) -> str:
 
 
 def _by_name(entry: Entry) -> tuple[str, ...]:
-    return (short_name(entry["path"]).lower(),)
+    return (os.path.basename(entry["path"]).lower(),)
 
 
 def _by_date(entry: Entry) -> tuple[str, ...]:

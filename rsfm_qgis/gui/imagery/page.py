@@ -140,15 +140,14 @@ class ImageryPage(QWidget):
         parts, entries = self.parts, self.keeper.entries
         found = find(entries)
         is_busy = self.keeper.gathering.is_busy(self.keeper.path)
-        parts.check_dates.setEnabled(bool(found.doubtful) or parts.check_dates.isChecked())
-        parts.model.show_doubtful_only(parts.check_dates.isChecked())
-        parts.model.show_entries(entries)
+        parts.model.show_entries(entries, parts.check_dates.isChecked())
         parts.bands.setText(found.bands or "\u2013")
         parts.dates.setText(found.dates or "\u2013")
         parts.warnings.setText("\n".join(f"\u26a0 {sentence}" for sentence in found.warnings))
         parts.warnings.setVisible(bool(found.warnings))
-        parts.read_button.setVisible(not is_busy and any(not is_looked_at(entry) for entry in entries))
-        parts.change_bands.setEnabled(bool(found.bands) or parts.change_bands.isChecked())
+        parts.read_button.setVisible(not is_busy and found.unread > 0)
+        parts.change_bands.setEnabled(bool(found.dates) or parts.change_bands.isChecked())
+        parts.check_dates.setEnabled(found.guessed + found.undated > 0 or parts.check_dates.isChecked())
         parts.remove_button.setEnabled(bool(entries))
         self._show_doubt(found)
         self._show_bands()
@@ -157,14 +156,12 @@ class ImageryPage(QWidget):
     def _show_doubt(self, found: Findings) -> None:
         parts = self.parts
         parts.dates_panel.setVisible(parts.check_dates.isChecked())
-        dated = sum(1 for entry in self.keeper.entries if is_doubtful(entry) and entry["date"])
-        if found.doubtful == 0:
-            text = self.tr("All dates are certain.")
-        else:
-            text = self.tr("{0} read from names, {1} unknown. Correct them in the table.")
-            text = text.format(dated, found.doubtful - dated)
-        parts.dates_said.setText(text)
-        parts.dates_right.setVisible(dated > 0)
+        text = self.tr("{0} read from names, {1} unknown. Correct them in the table.")
+        is_certain = found.guessed + found.undated == 0
+        parts.dates_said.setText(
+            self.tr("All dates are certain.") if is_certain else text.format(found.guessed, found.undated)
+        )
+        parts.dates_right.setVisible(found.guessed > 0)
 
     def _show_bands(self, _on: Any = None) -> None:
         panel, is_open = self.parts.bands_panel, self.parts.change_bands.isChecked()
