@@ -27,11 +27,13 @@ application = QgsApplication([], True)
 application.initQgis()
 from rsfm_qgis import schema
 from rsfm_qgis.client import BackendClient
+from rsfm_qgis.collection_list import CollectionList
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.form import Form
 from rsfm_qgis.runs import RunList
 client = BackendClient()
-workspace = Workspace(QgsProject.instance(), QgsMapCanvas(), client, RunList(client, QgsProject.instance()))
+project = QgsProject.instance()
+workspace = Workspace(project, QgsMapCanvas(), client, RunList(client, project), CollectionList(project))
 def median(work):
     times = []
     for _ in range(repeats):

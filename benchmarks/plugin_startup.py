@@ -42,6 +42,7 @@ floor = clock() - started
 started = clock()
 from rsfm_qgis.client import BackendClient
 from rsfm_qgis.gui.dock import Dock
+from rsfm_qgis.collection_list import CollectionList
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.runs import RunList
 from rsfm_qgis.toolbox.provider import Provider
@@ -51,7 +52,8 @@ QgsApplication.processingRegistry().addProvider(Provider())
 toolbox = clock() - started
 started = clock()
 client = BackendClient()
-dock = Dock(Workspace(QgsProject.instance(), canvas, client, RunList(client, QgsProject.instance())), bar, print)
+project = QgsProject.instance()
+dock = Dock(Workspace(project, canvas, client, RunList(client, project), CollectionList(project)), bar, print)
 show(dock)
 shown = clock() - started
 client.close()

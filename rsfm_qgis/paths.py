@@ -44,11 +44,22 @@ def runs_folder(project: Any) -> Path:
         return Path(said)
     if project is not None and project.homePath() and project.fileName():
         return Path(project.homePath()) / "rsfm" / "runs"
-    documents = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
-    return Path(documents or Path.home()) / "rsfm" / "runs"
+    return _documents() / "rsfm" / "runs"
+
+
+def collections_folder(project: Any) -> Path:
+    """Find where collections go: beside the saved project, or among the user's documents."""
+    if project is not None and project.homePath() and project.fileName():
+        return Path(project.homePath()) / "rsfm" / "collections"
+    return _documents() / "rsfm" / "collections"
 
 
 def icon(name: str) -> str:
     """Find an icon: in the plugin as installed, or in a checkout."""
     own = PLUGIN / "icons" / f"{name}.svg"
     return str(own if own.is_file() else PLUGIN.parent / "resources" / "icons" / f"{name}.svg")
+
+
+def _documents() -> Path:
+    documents = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
+    return Path(documents or Path.home())

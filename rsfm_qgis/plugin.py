@@ -13,7 +13,8 @@ from qgis.PyQt.QtWidgets import QAction
 
 from rsfm_qgis import paths, settings
 from rsfm_qgis.client import BackendClient
-from rsfm_qgis.gui.dock import Dock
+from rsfm_qgis.collection_list import CollectionList
+from rsfm_qgis.gui.dock import IMAGERY, Dock
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.options_page import PAGE, OptionsFactory
 from rsfm_qgis.runs import RunList
@@ -33,6 +34,7 @@ class Plugin(QObject):
         self.provider: Provider | None = None
         self.client: BackendClient | None = None
         self.runs: RunList | None = None
+        self.collections: CollectionList | None = None
         self.dock: Dock | None = None
         self._options: OptionsFactory | None = None
         self._actions: list[QAction] = []
@@ -47,7 +49,15 @@ class Plugin(QObject):
         self.initProcessing()
         self.client = BackendClient(self)
         self.runs = RunList(self.client, QgsProject.instance(), self)
-        workspace = Workspace(QgsProject.instance(), self._iface.mapCanvas(), self.client, self.runs)
+        self.collections = CollectionList(QgsProject.instance(), self)
+        workspace = Workspace(
+            QgsProject.instance(),
+            self._iface.mapCanvas(),
+            self.client,
+            self.runs,
+            self.collections,
+            self._iface.layerTreeView(),
+        )
         self.dock = Dock(workspace, self._iface.messageBar(), self._open_options)
         self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
         self.dock.setUserVisible(settings.read(settings.DOCK_SHOWN) != "no")
@@ -67,6 +77,7 @@ class Plugin(QObject):
             self._iface.unregisterOptionsWidgetFactory(self._options)
             self._options = None
         if self.dock is not None:
+            self.dock.imagery.keeper.finish()
             self.dock.closed.disconnect(self._remember_closed)
             self._iface.removeDockWidget(self.dock)
             self.dock.deleteLater()
@@ -77,6 +88,9 @@ class Plugin(QObject):
             self.runs.deleteLater()
             self.client.deleteLater()
             self.runs = self.client = None
+        if self.collections is not None:
+            self.collections.deleteLater()
+            self.collections = None
         if self.provider is not None:
             QgsApplication.processingRegistry().removeProvider(self.provider)
             self.provider = None
@@ -98,7 +112,11 @@ class Plugin(QObject):
         self._actions.append(action)
 
     def _open_job(self, name: str, _checked: bool = False) -> None:
-        if self.dock is not None:
+        if self.dock is None:
+            return
+        if jobs()[name].page == IMAGERY:
+            self.dock.open_imagery()
+        else:
             self.dock.open_job(name)
 
     def _open_options(self) -> None:

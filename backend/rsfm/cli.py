@@ -23,7 +23,7 @@ Commands:
   serve                             answer the QGIS plugin on standard input and output
   describe                          print every job and its parameters as JSON
   import FILE                       make a model of weights that others trained
-  inspect RASTER...                 say what is in rasters, and whether they can be used
+  inspect RASTER...                 say what is in rasters or collections, and whether they can be used
   sample DIR                        make a small realistic scene with truth, to try things on
   golden DIR...                     compare our numbers with the authors' own
   JOB --help                        a job's parameters as flags
@@ -149,12 +149,14 @@ def _print_event(event: dict[str, Any]) -> None:
 
 
 def _inspect(arguments: list[str]) -> int:
+    from rsfm.raster.collection import is_collection
     from rsfm.raster.inspect import inspect_raster
+    from rsfm.raster.inspect_collection import inspect_collection
 
     code = 0
     for path in arguments:
         try:
-            print(inspect_raster(path))
+            print(inspect_collection(path) if is_collection(path) else inspect_raster(path))
         except UserError as error:
             print(f"Error: {error}", file=sys.stderr)
             code = 2

@@ -12,7 +12,7 @@ from rsfm.runs import Run, safe_name
 
 
 def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
-    """Look at all rasters and write the collection.
+    """Look at all rasters and write the collection; it is written also when nothing in it can be used.
 
     Raises:
         UserError: no raster was found, none can be used, or the file cannot be written.
@@ -28,7 +28,6 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
         run.warning(warning)
     for entry in [entry for entry in found.collection.entries if entry.problem][:20]:
         run.note(entry.problem)
-    _refuse_useless(found.collection)
     try:
         save(target, found.collection)
     except OSError as error:
@@ -36,6 +35,7 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
             f"'{target}' cannot be written ({error.strerror}). Choose another file under 'Output'.", "output"
         ) from error
     run.output("collection", target, found.collection.name)
+    _refuse_useless(found.collection)
     return summary(found.collection, target, found.new)
 
 

@@ -11,12 +11,14 @@ from qgis.PyQt.QtWidgets import QComboBox, QSplitter, QStackedWidget, QTabWidget
 
 from rsfm_qgis.gui.device_chip import DeviceChip
 from rsfm_qgis.gui.editor import Workspace, shrinkable
+from rsfm_qgis.gui.imagery.page import ImageryPage
 from rsfm_qgis.gui.job_panel import JobPanel
 from rsfm_qgis.gui.results import Results
 from rsfm_qgis.gui.run_strip import RunStrip
 from rsfm_qgis.schema import Job, jobs, words
 
-PAGES = ("imagery", "pretrain", "fine_tune", "map", "change", "explore")
+IMAGERY = "imagery"
+PAGES = (IMAGERY, "pretrain", "fine_tune", "map", "change", "explore")
 NARROWEST = 280
 SHORT_PAGE = 90
 STRIP_LINES = 11
@@ -37,6 +39,8 @@ class Dock(QgsDockWidget):
         self.strip = RunStrip(workspace.runs)
         self.panels: dict[str, JobPanel] = {}
         self._pages: dict[str, JobPage] = {}
+        self.imagery = ImageryPage(workspace)
+        self.imagery.warned.connect(self.results.warn)
         self._add_pages()
         self._lay_out()
         self.strip.wants_show.connect(self.results.show)
@@ -52,13 +56,20 @@ class Dock(QgsDockWidget):
         self.setUserVisible(True)
         return self.panels[name]
 
+    def open_imagery(self) -> ImageryPage:
+        """Show the page of the collections."""
+        self.tabs.setCurrentWidget(self.imagery)
+        self.setUserVisible(True)
+        return self.imagery
+
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self._workspace.runs.watch(True)
         self._workspace.client.start()
 
     def _add_pages(self) -> None:
-        for page in PAGES:
+        self.tabs.addTab(self.imagery, words(IMAGERY))
+        for page in PAGES[1:]:
             found = [job for job in jobs().values() if job.page == page]
             if not found:
                 continue

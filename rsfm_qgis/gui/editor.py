@@ -9,6 +9,7 @@ from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtWidgets import QComboBox, QWidget
 
 from rsfm_qgis.client import BackendClient
+from rsfm_qgis.collection_list import CollectionList
 from rsfm_qgis.runs import RunList
 from rsfm_qgis.schema import Field
 
@@ -20,12 +21,14 @@ class InputError(Exception):
 
 
 class Workspace(NamedTuple):
-    """What editors look at: the project, the map canvas, the backend and its runs."""
+    """What editors look at: the project, the map canvas, the backend, its runs, the collections, the layer panel."""
 
     project: Any
     canvas: Any
     client: BackendClient
     runs: RunList
+    collections: CollectionList
+    layer_tree: Any = None
 
 
 class Editor(QWidget):

@@ -17,6 +17,7 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
+from rsfm_qgis.collection import SUFFIX, title
 from rsfm_qgis.gui.editor import InputError, Workspace, shrinkable
 from rsfm_qgis.gui.form import Form
 from rsfm_qgis.schema import DATA_KINDS, Job, Preset, complete
@@ -138,5 +139,7 @@ class JobPanel(QWidget):
         return self.job.title
 
     def _subject(self, source: str) -> str:
+        if source.endswith(SUFFIX):
+            return title(source)
         layers = self._workspace.project.mapLayers().values()
         return next((layer.name() for layer in layers if layer.source() == source), Path(source).stem)

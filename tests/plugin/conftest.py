@@ -17,11 +17,12 @@ sys.path.insert(0, str(ROOT))
 
 from osgeo import gdal, ogr, osr  # noqa: E402
 from qgis.core import QgsProject  # noqa: E402
-from qgis.gui import QgsMapCanvas  # noqa: E402
+from qgis.gui import QgsLayerTreeView, QgsMapCanvas  # noqa: E402
 from qgis.PyQt.QtCore import QEventLoop, QTimer  # noqa: E402
 
 from rsfm_qgis import settings  # noqa: E402
 from rsfm_qgis.client import BackendClient  # noqa: E402
+from rsfm_qgis.collection_list import CollectionList  # noqa: E402
 from rsfm_qgis.gui.editor import Workspace  # noqa: E402
 from rsfm_qgis.runs import RunList  # noqa: E402
 
@@ -45,7 +46,7 @@ def workspace(project: QgsProject) -> Iterator[Workspace]:
     """A project, a canvas, a client that has not started a server, and its runs."""
     client = BackendClient()
     canvas = QgsMapCanvas()
-    made = Workspace(project, canvas, client, RunList(client, project))
+    made = Workspace(project, canvas, client, RunList(client, project), CollectionList(project), QgsLayerTreeView())
     yield made
     made.runs.watch(False)
     client.close()

@@ -56,7 +56,7 @@ def _pixels(entries: tuple[Entry, ...]) -> Iterator[str]:
     if len(systems) > 1:
         main = Counter(entry.crs for entry in entries).most_common(1)[0][0]
         others = sum(entry.crs != main for entry in entries)
-        what = "1 raster has another CRS" if others == 1 else f"{others} rasters have another CRS"
+        what = count_of(others, "raster has another CRS", "rasters have another CRS")
         yield f"{what} than most ({main if len(main) < 20 else 'their own'}): warped while reading, no copy is made."
     types = sorted({entry.dtype for entry in entries})
     if len(types) > 1:
@@ -74,19 +74,27 @@ def _places(entries: tuple[Entry, ...]) -> Iterator[str]:
     )
     doubles = sum(count - 1 for count in same.values() if count > 1)
     if doubles:
-        yield f"{doubles} rasters have the place, date, size and bands of another: uncheck the copies."
+        many = count_of(doubles, "raster has", "rasters have")
+        yield f"{many} the place, date, size and bands of another: uncheck the copies."
     empty = [entry for entry in entries if entry.valid is not None and entry.valid < 0.1]
     if empty:
-        yield f"{len(empty)} rasters are more than nine tenths nodata, such as '{short_name(empty[0].path)}'."
+        many = count_of(len(empty), "raster is", "rasters are")
+        yield f"{many} more than nine tenths nodata, such as '{short_name(empty[0].path)}'."
 
 
 def _dates(entries: tuple[Entry, ...]) -> Iterator[str]:
     undated = [entry for entry in entries if entry.date is None]
     if undated and len(undated) < len(entries):
         yield (
-            f"{len(undated)} rasters have no date, such as '{short_name(undated[0].path)}'. Enter it under 'Dates'; "
+            f"{count_of(len(undated), 'raster has', 'rasters have')} no date, such as '{short_name(undated[0].path)}'. Enter it under 'Dates'; "
             "methods that compare dates leave them out."
         )
     rough = sum(not entry.month_known for entry in entries)
     if rough:
-        yield f"Of {rough} rasters only the year is known, and June is assumed. Enter the dates under 'Dates'."
+        many = count_of(rough, "raster", "rasters")
+        yield f"Of {many} only the year is known, and June is assumed. Enter the dates under 'Dates'."
+
+
+def count_of(count: int, one: str, many: str) -> str:
+    """Count in words, such as "1 raster is" and "2 rasters are"."""
+    return f"{count} {one if count == 1 else many}"

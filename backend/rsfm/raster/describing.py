@@ -99,7 +99,7 @@ def _interpret(
     dated = _date(name, tags, told, frozenset({facts["height"], facts["width"]}))
     palette = any(band.colour == "palette" for band in described)
     whole = np.dtype(facts["dtype"]).kind in "iu"
-    role = find_role(short_name(name), tuple(band.description for band in described), palette, whole, seen.distinct)
+    role = find_role(short_name(name), tuple(band.description for band in described), palette, whole, seen.values)
     scale, offset, scale_note = _scale(scales, told)
     if (scale, offset, scale_note) == (1.0, 0.0, "") and told.offset is None:
         offset, scale_note = find_offset(name, tags, named.sensor, dated.acquisition, facts["dtype"], seen.floor)

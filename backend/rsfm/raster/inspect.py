@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rsfm.errors import UserError
+from rsfm.raster.collection import Band, Entry
+from rsfm.raster.describing import describe_raster
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.reader import Raster, find_problem, open_dataset, short_name
 from rsfm.raster.validity import find_alpha, probes
@@ -41,7 +43,7 @@ def inspect_raster(path: str) -> str:
         UserError: there is no such file, or it is not a raster.
     """
     with open_dataset(path, "raster") as dataset:
-        lines = [short_name(path), *_describe(dataset)]
+        lines = [short_name(path), *_describe(dataset), *_interpret(describe_raster(path))]
         blocking = find_problem(dataset)
         usable = not find_problem(dataset, require_crs=False)
         hints = [f"It {blocking}"] if blocking else []
@@ -78,6 +80,35 @@ def _describe(dataset: Any) -> Iterator[str]:
         compression = dataset.compression.name.lower() if dataset.compression else "no compression"
         overviews = ", ".join(f"1:{factor}" for factor in dataset.overviews(1)) or "none"
         yield f"  Layout       {layout} of {height} x {width}, {compression}; overviews: {overviews}"
+
+
+def _interpret(entry: Entry) -> Iterator[str]:
+    """Say what a collection would make of it."""
+    roles = {
+        "imagery": "imagery to learn from",
+        "mask": "a mask",
+        "labels": "labels",
+        "other": "neither image nor labels",
+    }
+    yield f"  Taken as     {roles[entry.role]}{f', {entry.sensor}' if entry.sensor else ''}"
+    if entry.date:
+        known = 16 if entry.hour_known else 10 if entry.month_known else 4
+        where = {"metadata": "from its metadata", "name": "from its name"}[entry.date_source]
+        yield f"  Date         {entry.date[:known].replace('T', ' ')} {where}{' (UTC)' if entry.hour_known else ''}"
+    elif entry.role == "imagery":
+        yield "  Date         not known: neither its metadata nor its name tell it"
+    if entry.role == "imagery" and any(not band.name.startswith("Band ") for band in entry.bands):
+        yield f"  Known bands  {', '.join(_band(band) for band in entry.bands)}"
+    if (entry.scale, entry.offset) != (1.0, 0.0):
+        yield f"  Values       stored x {entry.scale:g} {'+' if entry.offset >= 0 else '-'} {abs(entry.offset):g}"
+    if entry.decibel:
+        yield "  Values       radar backscatter in decibels"
+    if entry.note:
+        yield f"  Note         {entry.note}"
+
+
+def _band(band: Band) -> str:
+    return band.name if band.wavelength_nm is None else f"{band.name} ({band.wavelength_nm:.0f} nm)"
 
 
 def _describe_bands(raster: Raster, seen: _Seen) -> Iterator[str]:

@@ -90,9 +90,18 @@ PLATFORM_TAGS = frozenset(
 
 
 def recognise(hints: Sequence[str]) -> str:
-    """Return the name of the sensor that names or metadata speak of, the first that does; empty if none."""
-    found = (name for hint in hints for name, pattern in _PATTERNS.items() if pattern.search(hint))
-    return next(found, "")
+    """Return the name of the sensor that names or metadata speak of; empty if none.
+
+    The first hint counts; a later one may say more of the same sensor, such as the level of a product.
+    """
+    found = [name for hint in hints for name in _in_hint(hint)]
+    if not found:
+        return ""
+    return max((name for name in found if name.startswith(found[0])), key=len)
+
+
+def _in_hint(hint: str) -> list[str]:
+    return [name for name, pattern in _PATTERNS.items() if pattern.search(hint)][:1]
 
 
 def recognise_bands(names: Sequence[str]) -> str:

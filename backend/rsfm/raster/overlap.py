@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from rsfm.raster.collection import Entry
 
 Footprint = tuple[float, float, float, float]
@@ -19,37 +21,36 @@ def overlaps(first: Footprint | None, second: Footprint | None) -> bool:
 def groups(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Put entries together whose footprints overlap, directly or through others; entries of one place belong together.
 
-    A sweep from west to east, so that thousands of rasters take no time for every pair.
+    Each footprint is compared with all before it at once, so that thousands take no time for every pair.
     """
-    parents = list(range(len(entries)))
-
-    def root(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
-
+    label_N = np.arange(len(entries))
     places: dict[str, int] = {}
-    spans = sorted(
-        (west, east, index)
+    for index, entry in enumerate(entries):
+        if entry.place:
+            label_N[index] = places.setdefault(entry.place, index)
+    spans = _spans_of(entries)
+    owners = np.array([index for index, *_ in spans], int)
+    boxes = np.array([box for _, *box in spans], float).reshape(-1, 4)
+    for place, (index, west, south, east, north) in enumerate(spans):
+        before = boxes[:place]
+        shared = (before[:, 0] < east) & (before[:, 2] > west) & (before[:, 1] < north) & (before[:, 3] > south)
+        met = label_N[owners[:place][shared]]
+        if (met != label_N[index]).any():
+            label_N[np.isin(label_N, np.append(met, label_N[index]))] = label_N[index]
+    found: dict[int, list[Entry]] = {}
+    for entry, label in zip(entries, label_N.tolist(), strict=True):
+        found.setdefault(label, []).append(entry)
+    return list(found.values())
+
+
+def _spans_of(entries: Sequence[Entry]) -> list[tuple[int, float, float, float, float]]:
+    """Return the owner and the box of each footprint, cut at 180°."""
+    return [
+        (index, west, entry.footprint[1], east, entry.footprint[3])
         for index, entry in enumerate(entries)
         if entry.footprint
         for west, east in _spans(entry.footprint)
-    )
-    for index, entry in enumerate(entries):
-        if entry.place:
-            parents[root(index)] = root(places.setdefault(entry.place, index))
-    active: list[tuple[float, int]] = []
-    for west, east, index in spans:
-        active = [(end, other) for end, other in active if end > west]
-        for _, other in active:
-            if overlaps(entries[index].footprint, entries[other].footprint):
-                parents[root(index)] = root(other)
-        active.append((east, index))
-    found: dict[int, list[Entry]] = {}
-    for index, entry in enumerate(entries):
-        found.setdefault(root(index), []).append(entry)
-    return list(found.values())
+    ]
 
 
 def _spans(footprint: Footprint) -> list[tuple[float, float]]:

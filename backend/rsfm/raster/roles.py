@@ -26,14 +26,14 @@ FEW_VALUES = 16
 """Whole numbers of at most so many values in a sample are classes."""
 
 
-def find_role(name: str, bands: tuple[str, ...], palette: bool, whole: bool, distinct: int | None) -> Role:
+def find_role(name: str, bands: tuple[str, ...], palette: bool, whole: bool, values: tuple[int, ...]) -> Role:
     """Tell what a raster is for.
 
     Args:
         name: of the file, without its folders.
         bands: as the file describes them.
         whole: whether its values are whole numbers.
-        distinct: how many values a sample of a single band holds, None if not looked at.
+        values: that a sample of a single band holds; empty if they are many.
     """
     text = name.lower().replace("-", "_")
     words = " ".join(bands).lower().replace("-", "_")
@@ -43,7 +43,7 @@ def find_role(name: str, bands: tuple[str, ...], palette: bool, whole: bool, dis
         return "other"
     if len(bands) == 1 and (palette or (whole and _LABELS.search(f"{text} {words}"))):
         return "labels"
-    if len(bands) == 1 and whole and distinct is not None and 2 <= distinct <= FEW_VALUES:
+    if len(bands) == 1 and whole and 2 <= len(values) <= FEW_VALUES and max(values) < 256:
         return "labels"
     return "imagery"
 
