@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rsfm.errors import UserError
+from rsfm.errors import Stopped, UserError
 from rsfm.jobs.collect import CollectConfig
 from rsfm.raster.collection import SUFFIX, Collection, save
 from rsfm.raster.collection_findings import find_trouble
@@ -16,6 +16,7 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
 
     Raises:
         UserError: no raster was found, none can be used, or the file cannot be written.
+        Stopped: after writing what was looked at; the next run goes on from there.
     """
     target = _target(config, run)
 
@@ -35,6 +36,8 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
             f"'{target}' cannot be written ({error.strerror}). Choose another file under 'Output'.", "output"
         ) from error
     run.output("collection", target, found.collection.name)
+    if found.stopped:
+        raise Stopped
     _refuse_useless(found.collection)
     return summary(found.collection, target, found.new)
 
