@@ -1,7 +1,7 @@
 """Bands are told apart by name and wavelength, never by their place in the file alone."""
 
 import pytest
-from rsfm.raster.band_names import Described, band_numbers, shared_bands, name_bands, wavelength
+from rsfm.raster.band_names import Described, band_numbers, name_bands, shared_bands, wavelength
 from rsfm.raster.collection import Band, Entry
 from rsfm.raster.known_sensors import SENSORS, recognise
 
