@@ -30,7 +30,7 @@ CHUNK_VALUES = 2**22
 """Values, of all bands together, that are read at once."""
 LEVELS = 2**24
 """Different values, of all bands and scalings together, that may be counted."""
-FEWEST_BLOCKS = 128
+FEWEST_BLOCKS = 256
 """Windows of a sample, below which its error could hardly be told."""
 FEWEST_FILLED = 30
 """Windows with valid pixels, below which a sample goes on growing."""
@@ -45,12 +45,12 @@ class Budget(NamedTuple):
     Attributes:
         counted: values, of all bands together, up to which integers are counted one by one.
         held: values, of all bands together, that are held in memory.
-        sample: pixels of a sample.
+        sample: pixels of a sample that are kept; those of a block are alike, so that more would add little.
     """
 
-    counted: int = 2**28
+    counted: int = 2**29
     held: int = 2**25
-    sample: int = 4_000_000
+    sample: int = 1_000_000
 
 
 def collection_statistics(
@@ -144,28 +144,30 @@ class _Held:
     def __init__(self, limit: int, seed: int) -> None:
         self.parts_CN: list[NDArray[np.float32]] = []
         self.valid = self.seen = 0
-        self._limit, self._random, self._share = limit, np.random.default_rng((seed, 1)), 1.0
+        self._limit, self._step, self._random = limit, 1, np.random.default_rng((seed, 1))
 
     def add(self, pixels_CHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
+        kept_N = self._thin(np.flatnonzero(valid_HW), self._step)
+        self.parts_CN.append(pixels_CHW.reshape(len(pixels_CHW), -1)[:, kept_N])
         self.seen += valid_HW.size
-        self.parts_CN.append(self._thin(pixels_CHW[:, valid_HW], self._share))
-        self.valid += self.parts_CN[-1].shape[1]
+        self.valid += kept_N.size
         while self.valid > self._limit:
-            self._share /= 2
-            self.parts_CN = [self._thin(part_CN, 0.5) for part_CN in self.parts_CN]
+            self._step *= 2
+            self.parts_CN = [np.ascontiguousarray(self._thin(part_CN, 2)) for part_CN in self.parts_CN]
             self.valid = sum(part_CN.shape[1] for part_CN in self.parts_CN)
 
     @property
     def enough(self) -> bool:
         filled = sum(part_CN.shape[1] > 0 for part_CN in self.parts_CN)
-        return self.valid >= min(ENOUGH_PIXELS, self._limit) and filled >= FEWEST_FILLED
+        return self.valid >= min(ENOUGH_PIXELS, self._limit // 2) and filled >= FEWEST_FILLED
 
     def measure(self, pixels: int) -> Statistics:
         """Measure what is held of so many pixels."""
-        return measure_parts(self.parts_CN, pixels, 1 - self._share * self.seen / pixels)
+        return measure_parts(self.parts_CN, pixels, 1 - self.seen / (self._step * pixels))
 
-    def _thin(self, pixels_CN: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-        return pixels_CN if share == 1 else pixels_CN[:, self._random.random(pixels_CN.shape[1]) < share]
+    def _thin(self, pixels: NDArray[Any], step: int) -> NDArray[Any]:
+        """Keep every step-th pixel from one at random, so that each is kept equally often."""
+        return pixels if step == 1 else pixels[..., self._random.integers(step) :: step]
 
 
 def _look(entry: Entry, area: Window, bands: Sequence[str]) -> _Part:
