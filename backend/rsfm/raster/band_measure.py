@@ -83,7 +83,8 @@ def sampling_errors(pixels_N: NDArray[Any], sizes_B: NDArray[np.int64], found: B
         sizes_B: pixels of each block, in the order in which they lie in the rasters; 0 where all are nodata.
         unseen: share of the pixels that was not looked at.
     """
-    first, last = (_percentile_error(pixels_N, sizes_B, share, unseen) for share in (LOW, HIGH))
+    first = _percentile_error(pixels_N, sizes_B, LOW, found.first, unseen)
+    last = _percentile_error(pixels_N, sizes_B, HIGH, found.last, unseen)
     low, high = 1.5 * first + 0.5 * last, 0.5 * first + 1.5 * last
     if found.first == found.last and found.high > found.low:  # the range is that of the extremes, which may be missed
         low = high = (found.high - found.low) * bool(unseen)
@@ -113,18 +114,22 @@ def _percentile(value_V: NDArray[np.float64], end_V: NDArray[np.int64], share: f
     return float(low + (rank - before) * (high - low))
 
 
-def _percentile_error(pixels_N: NDArray[Any], sizes_B: NDArray[np.int64], share: float, unseen: float) -> float:
-    value = np.quantile(pixels_N, share)
-    off = FAR * _error_of_mean((pixels_N <= value) - float(np.mean(pixels_N <= value)), sizes_B, unseen)
+def _percentile_error(
+    pixels_N: NDArray[Any], sizes_B: NDArray[np.int64], share: float, value: float, unseen: float
+) -> float:
+    below_N = pixels_N <= value
+    off = FAR * _error_of_mean(below_N - np.float32(below_N.mean()), sizes_B, unseen)
     ends = np.quantile(pixels_N, (max(share - off, 0), min(share + off, 1)))
     return float(max(value - ends[0], ends[1] - value)) / FAR
 
 
-def _error_of_mean(centred_N: NDArray[np.float64], sizes_B: NDArray[np.int64], unseen: float) -> float:
+def _error_of_mean(centred_N: NDArray[Any], sizes_B: NDArray[np.int64], unseen: float) -> float:
     """Return the standard error of the mean of pixels from which their mean was subtracted."""
     if len(sizes_B) < 2 or unseen <= 0:
         return 0.0
-    sum_N = np.concatenate([[0.0], np.cumsum(centred_N)])
-    total_B = np.diff(sum_N[np.concatenate([[0], np.cumsum(sizes_B)])])
+    filled_B = sizes_B > 0
+    starts_B = np.cumsum(sizes_B) - sizes_B
+    total_B = np.zeros(len(sizes_B))
+    total_B[filled_B] = np.add.reduceat(centred_N, starts_B[filled_B], dtype=np.float64)
     spread = float(np.square(np.diff(total_B)).mean()) / 2
     return float(np.sqrt(unseen * len(sizes_B) * spread)) / len(centred_N)

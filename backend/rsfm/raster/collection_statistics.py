@@ -3,8 +3,6 @@
 Exact by counting where all rasters hold integers of 8 or 16 bits and can be read in seconds; exact from memory where
 they are small; else from a sample of file blocks spread evenly over the rasters, with standard errors. Rasters are
 opened one after the other, and memory does not grow with their number or size.
-
-Shape letters: C bands, N pixels, V values.
 """
 
 from collections.abc import Sequence
@@ -13,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 
 from rsfm.errors import UserError
 from rsfm.raster.band_measure import measure_counts
@@ -21,19 +18,19 @@ from rsfm.raster.block_layout import Layout, draw, lay_out
 from rsfm.raster.collection import Entry
 from rsfm.raster.entry_reader import open_entry
 from rsfm.raster.grid import Window
+from rsfm.raster.pixel_sample import PixelSample
 from rsfm.raster.reader import control, short_name
 from rsfm.raster.scaling import to_units, usable
-from rsfm.raster.statistics import ENOUGH_PIXELS, Statistics, gather, measure_parts, no_valid_pixel
+from rsfm.raster.statistics import Statistics, gather, no_valid_pixel
 from rsfm.raster.statistics_cache import find, key_of, remember
+from rsfm.raster.value_counts import ValueCounts
 
 CHUNK_VALUES = 2**22
 """Values, of all bands together, that are read at once."""
 LEVELS = 2**24
 """Different values, of all bands and scalings together, that may be counted."""
-FEWEST_BLOCKS = 128
+FEWEST_BLOCKS = 256
 """Windows of a sample, below which its error could hardly be told."""
-FEWEST_FILLED = 30
-"""Windows with valid pixels, below which a sample goes on growing."""
 FEWEST_PIXELS = 2**16
 """Pixels of a window of a sample, where file blocks are smaller."""
 FIELD = "rasters"
@@ -45,12 +42,12 @@ class Budget(NamedTuple):
     Attributes:
         counted: values, of all bands together, up to which integers are counted one by one.
         held: values, of all bands together, that are held in memory.
-        sample: pixels of a sample.
+        sample: pixels of a sample that are kept; those of a block are alike, so that more would add little.
     """
 
-    counted: int = 2**28
+    counted: int = 2**29
     held: int = 2**25
-    sample: int = 4_000_000
+    sample: int = 1_000_000
 
 
 def collection_statistics(
@@ -102,70 +99,8 @@ class _Part(NamedTuple):
 
     @property
     def levels(self) -> int:
+        """How many different values a band may hold, if they are small integers."""
         return 1 << 8 * self.dtype.itemsize
-
-
-class _Counts:
-    """How often each stored value occurs in each band of rasters of one kind."""
-
-    def __init__(self, part: _Part) -> None:
-        self._part = part
-        self._least = int(np.iinfo(part.dtype).min)
-        self._count_CV = np.zeros((len(part.bands), part.levels), np.int64)
-
-    def add(self, pixels_CHW: NDArray[Any], valid_HW: NDArray[np.bool_]) -> None:
-        all_valid = bool(valid_HW.all())
-        for count_V, pixels_HW in zip(self._count_CV, pixels_CHW, strict=True):
-            pixels_N = pixels_HW.ravel() if all_valid else pixels_HW[valid_HW]
-            if self._least:
-                pixels_N = pixels_N.astype(np.intp) - self._least
-            found_V = np.bincount(pixels_N)
-            count_V[: len(found_V)] += found_V
-
-    @property
-    def total(self) -> int:
-        """Valid pixels."""
-        return int(self._count_CV[0].sum())
-
-    def in_units(self, channel: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the values of a band that occur, value_V, and how often, count_V."""
-        count_V = self._count_CV[channel]
-        stored_V = np.flatnonzero(count_V)
-        pixels_11V = (stored_V + self._least).astype(self._part.dtype)[None, None]
-        value_11V, _ = to_units(
-            pixels_11V, np.ones((1, stored_V.size), bool), self._part.entry, self._part.bands[channel : channel + 1]
-        )
-        return value_11V[0, 0].astype(np.float64), count_V[stored_V]
-
-
-class _Held:
-    """The valid pixels of blocks, of which every second one is given up whenever they become too many."""
-
-    def __init__(self, limit: int, seed: int) -> None:
-        self.parts_CN: list[NDArray[np.float32]] = []
-        self.valid = self.seen = 0
-        self._limit, self._random, self._share = limit, np.random.default_rng((seed, 1)), 1.0
-
-    def add(self, pixels_CHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
-        self.seen += valid_HW.size
-        self.parts_CN.append(self._thin(pixels_CHW[:, valid_HW], self._share))
-        self.valid += self.parts_CN[-1].shape[1]
-        while self.valid > self._limit:
-            self._share /= 2
-            self.parts_CN = [self._thin(part_CN, 0.5) for part_CN in self.parts_CN]
-            self.valid = sum(part_CN.shape[1] for part_CN in self.parts_CN)
-
-    @property
-    def enough(self) -> bool:
-        filled = sum(part_CN.shape[1] > 0 for part_CN in self.parts_CN)
-        return self.valid >= min(ENOUGH_PIXELS, self._limit) and filled >= FEWEST_FILLED
-
-    def measure(self, pixels: int) -> Statistics:
-        """Measure what is held of so many pixels."""
-        return measure_parts(self.parts_CN, pixels, 1 - self._share * self.seen / pixels)
-
-    def _thin(self, pixels_CN: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-        return pixels_CN if share == 1 else pixels_CN[:, self._random.random(pixels_CN.shape[1]) < share]
 
 
 def _look(entry: Entry, area: Window, bands: Sequence[str]) -> _Part:
@@ -197,10 +132,10 @@ def _countable(parts: list[_Part], budget: Budget) -> bool:
 
 def _count(parts: list[_Part], bands: Sequence[str]) -> Statistics:
     """Count the stored values of all valid pixels, then measure the units they stand for."""
-    counts: dict[tuple[Any, ...], _Counts] = {}
+    counts: dict[tuple[Any, ...], ValueCounts] = {}
     for part in parts:
         if part.kind not in counts:
-            counts[part.kind] = _Counts(part)
+            counts[part.kind] = ValueCounts(part.entry, part.bands, part.dtype)
         pixels = max(CHUNK_VALUES // len(part.bands), FEWEST_PIXELS)
         layout = lay_out(part.area, part.block, pixels // 2, pixels)
         with open_entry(part.entry, bands, FIELD) as reader:
@@ -228,7 +163,7 @@ def _sample(parts: list[_Part], bands: Sequence[str], seed: int, budget: Budget)
         limit = max(min(limit, budget.sample), 1)
         count = min(max(blocks * limit // pixels, FEWEST_BLOCKS), blocks)
     while True:
-        held = _hold(parts, layouts, draw(layouts, count, seed), bands, _Held(limit, seed))
+        held = _hold(parts, layouts, draw(layouts, count, seed), bands, PixelSample(limit, seed))
         if held.enough or count == blocks:
             break
         count = min(count * 4, blocks)
@@ -238,8 +173,8 @@ def _sample(parts: list[_Part], bands: Sequence[str], seed: int, budget: Budget)
 
 
 def _hold(
-    parts: list[_Part], layouts: list[Layout], drawn: list[list[int]], bands: Sequence[str], held: _Held
-) -> _Held:
+    parts: list[_Part], layouts: list[Layout], drawn: list[list[int]], bands: Sequence[str], held: PixelSample
+) -> PixelSample:
     for part, layout, numbers in zip(parts, layouts, drawn, strict=True):
         if numbers:
             with open_entry(part.entry, bands, FIELD) as reader:

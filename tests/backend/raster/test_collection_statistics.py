@@ -221,6 +221,28 @@ def test_an_area_counts_alone_and_one_without_valid_pixels_is_said(tmp_path):
             collection_statistics([told], [Window(100, 0, 100, 200)], 0, budget=budget)
 
 
+@pytest.mark.parametrize("budget", [{}, {"counted": 0}])
+def test_nodata_is_that_of_each_raster_alone(tmp_path, budget):
+    pixels = np.random.default_rng(0).integers(1, 9, (2, 40, 40)).astype(np.uint8)
+    path = write(tmp_path / "a.tif", pixels)
+    told = [entry(path, pixels, nodata=nodata, scale=2) for nodata in (5, None, 7)]
+    valid = [pixels[:, (pixels != nodata).all(axis=0)] for nodata in (5, None, 7)]
+    check_exact(measure(told, **budget), 2 * np.concatenate(valid, axis=1).astype(np.float64))
+
+
+def test_an_area_beside_the_raster_and_no_raster_at_all_are_said(tmp_path):
+    pixels = np.ones((1, 30, 30), np.float32)
+    told = entry(write(tmp_path / "a.tif", pixels), pixels)
+    for area in (Window(100, 100, 5, 5), Window(0, 0, 0, 0)):
+        with pytest.raises(UserError, match="no valid pixel"):
+            collection_statistics([told], [area], 0)
+    found = collection_statistics([told, told], [Window(100, 100, 5, 5), Window(20, 20, 50, 50)], 0)
+    assert found.count == (100,)
+    assert found.pixels == 100
+    with pytest.raises(UserError, match="no raster to measure"):
+        collection_statistics([], [], 0)
+
+
 def test_plain_rasters_and_a_plain_collection_agree(data):
     path = data / "s2_slovenia" / "S2_L1C_20150711.tif"
     with open_raster(str(path)) as raster:

@@ -115,3 +115,23 @@ def test_normalisation_travels_with_the_weights_of_a_network(make_raster):
     second.load_state_dict(first.state_dict())
     pixels, valid = torch.rand(1, 2, 5, 5) * 200, torch.ones(1, 5, 5, dtype=torch.bool)
     assert torch.equal(first(pixels, valid), second(pixels, valid))
+
+
+def test_how_far_a_sample_may_be_off_is_stated(make_raster):
+    random = np.random.default_rng(0)
+    level = random.normal(1000, 200, (2, 20, 20)).repeat(60, 1).repeat(60, 2)
+    path = make_raster((level + random.normal(0, 50, level.shape)).astype(np.float32))
+    exact = measure(path)
+    assert exact.measured == "exact"
+    assert exact.mean_error == exact.high_error == (0, 0)
+    inside = []
+    with open_raster(str(path)) as raster:
+        for seed in range(40):
+            found = band_statistics([raster], [raster.grid.window], seed, sample_pixels=500_000)
+            assert found.measured == "sample"
+            assert found.pixels == 1200 * 1200
+            for name in ("mean", "std", "low", "high"):
+                off = np.abs(np.array(getattr(found, name)) - np.array(getattr(exact, name)))
+                inside.append(off <= 3 * np.array(getattr(found, f"{name}_error")))
+            assert 0 < max(found.mean_error) < 0.2 * min(found.std)
+    assert np.mean(inside) >= 0.95
