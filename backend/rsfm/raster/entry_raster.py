@@ -41,15 +41,16 @@ class EntryRaster(Raster):
             numbers: of the bands wanted, from 1; None is all but alpha, and opens the file if the entry does not tell.
             names: of the bands, where they differ from the entry's.
         """
-        self.entry, self.files, self.numbers = entry, files, numbers
+        self.entry, self.files, self._wanted = entry, files, numbers
         self.path, self.name, self.field = entry.path, short_name(entry.path), field
         self.grid = entry_grid(entry)
         self.dtype, self.nodata = np.dtype(np.float32), None
         self.band_names = tuple(names or (band.name for band in entry.bands))
-        self.bands = len(numbers or entry.bands)
+        self.numbers = list(numbers or (band.number for band in entry.bands))
+        self.bands = len(self.numbers)
         if not self.bands:
             with self._file() as file:
-                self.bands, self.band_names = file.bands, file.band_names
+                self.bands, self.band_names, self.numbers = file.bands, file.band_names, file.numbers
 
     def close(self) -> None:
         """Do nothing: the files belong to `files`."""
@@ -72,10 +73,10 @@ class EntryRaster(Raster):
         pixels_CHW[:], valid_HW[:] = _in_units(pixels_CHW, valid_HW, self.entry)
 
     def _file(self) -> AbstractContextManager[Raster]:
-        return self.files.use((self.path, self.numbers), self._open)
+        return self.files.use((self.path, self._wanted), self._open)
 
     def _open(self) -> Raster:
-        raster = open_raster(self.path, self.field, self.entry.crs != "", self.numbers)
+        raster = open_raster(self.path, self.field, self.entry.crs != "", self._wanted)
         found, expected = (raster.grid.height, raster.grid.width), (self.entry.height, self.entry.width)
         if found != expected:
             raster.close()

@@ -78,7 +78,7 @@ def test_methods_of_dates_learn_from_a_collection_and_several_dates_reach_them(t
     with ExitStack() as stack:
         source = open_windows(config, stack)
         method = build_method(config.method, config.encoder, source.bands)
-        sample = source.batches(method, Run(tmp_path))(0)
+        sample = source.batches(method, Run(tmp_path)).learn(0)
     assert sample.dates.pixels_BTCHW.shape == (8, method.dates, 2, 16, 16)
     torch.testing.assert_close(sample.dates.pixels_BTCHW[:, 0], sample.pixels_BCHW)
     codes = {(13, 6, 10), (14, 11, 10), (15, 1, 10)}
@@ -104,7 +104,7 @@ def test_a_method_without_dates_gets_none_from_a_collection(tmp_path, make_colle
     with ExitStack() as stack:
         source = open_windows(config, stack)
         method = build_method(config.method, config.encoder, source.bands)
-        assert source.batches(method, Run(tmp_path))(3).dates is None
+        assert source.batches(method, Run(tmp_path)).learn(3).dates is None
 
 
 def test_a_collection_without_dates_is_refused_where_they_are_learned_from(make_collection, tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_windows_are_the_same_whatever_the_threads_that_read_them(tmp_path, make
     config = config_of(GASSL, make_collection(["2020-01-01", "2020-02-01"]))
     with ExitStack() as stack:
         source = open_windows(config, stack)
-        batch = source.batches(build_method(config.method, config.encoder, 2), Run(tmp_path))
+        batch = source.batches(build_method(config.method, config.encoder, 2), Run(tmp_path)).learn
         with Prefetch(batch, 0, 0) as plain, Prefetch(batch, 0, readers) as ahead:
             for _ in range(10):
                 for part, other in zip(flat(plain.take()), flat(ahead.take()), strict=True):
@@ -199,7 +199,7 @@ def test_sampling_rules_hold_for_plain_rasters_too(make_raster, tmp_path):
     with ExitStack() as stack:
         source = open_windows(config_of(GASSL, path, sampling=strict), stack)
         method = build_method(config_of(GASSL, path).method, config_of(GASSL, path).encoder, 2)
-        sample = source.batches(method, Run(tmp_path))(0)
+        sample = source.batches(method, Run(tmp_path)).learn(0)
     assert (sample.pixels_BCHW.flatten(1).std(1) > 0.1).all()
 
 
@@ -211,3 +211,24 @@ def test_a_broken_collection_says_so(tmp_path):
     save(path, Collection(name="x"))
     with ExitStack() as stack, pytest.raises(UserError, match="holds no raster to learn from"):
         open_windows(config_of(GASSL, str(path)), stack)
+
+
+@pytest.mark.parametrize("values", [GASSL, TEMPORAL], ids=["gassl", "satmae"])
+def test_validating_changes_nothing_that_is_learned(tmp_path, make_collection, values, monkeypatch):
+    corners = [(500000 + 640 * number, 5100000) for number in range(10)]
+    path = make_collection(["2015-07-11", "2016-12-12"], corners)
+    sampling = {"held_out": 0.3, "held_out_block": 700}
+    weights = {}
+    for seconds in (-1, float("inf")):
+        monkeypatch.setattr(loop, "VALIDATE_EVERY_SECONDS", seconds)
+        training = {**TRAINING, "epochs": 1, "batch_size": 16}
+        folder = pretrain(tmp_path, values, path, name=f"every{seconds}", sampling=sampling, training=training)
+        weights[seconds] = load_file(folder / "outputs" / "encoder.safetensors")
+        assert ('"validation_loss"' in said(folder)) == (seconds < 0)
+    assert all(torch.equal(weights[-1][name], weights[float("inf")][name]) for name in weights[-1])
+
+
+def test_a_block_smaller_than_a_window_is_refused(make_collection):
+    path = make_collection(["2020-01-01"])
+    with ExitStack() as stack, pytest.raises(UserError, match="A held-out block of 100 m is smaller than a window"):
+        open_windows(config_of(GASSL, path, sampling={"held_out": 0.2, "held_out_block": 100}), stack)
