@@ -118,9 +118,10 @@ def _from_entries(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         for note in sampler.notes:
             run.note(note)
         several = method.dates > 1 and sampler.check_dates(method.timed)
-        places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
-        for warning in method.prepare(places_N2):
-            run.warning(warning)
+        if method.placed:
+            places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
+            for warning in method.prepare(places_N2):
+                run.warning(warning)
         dates = method.dates if several else 1
 
         def make(drawn_from: CollectionSampler, step: int) -> Sample:
