@@ -130,6 +130,22 @@ def test_places_by_name_and_across_the_date_line_are_found():
     assert places.find(3, (179.95, -16.4, 180.08, -16.3)).tolist() == [3, 4]
 
 
+def test_rasters_without_a_crs_meet_by_name_only(make_entry):
+    here = {"crs": "EPSG:4326", "transform": from_origin(0, 9.6e-4, 1e-5, 1e-5)}
+    with_crs = make_entry(noise(seed=1), "crs.tif", here, date="2020-01-01")
+    plain = Entry(**{**with_crs.model_dump(), "path": "", "crs": "", "footprint": None})
+    entries = [with_crs]
+    for number in range(2):
+        path = make_entry(noise(seed=number), f"{number}.tif", here).path
+        moved = {"path": path, "transform": (1, 0, 0, 0, -1, 96), "date": f"2020-0{number + 2}-01"}
+        entries.append(plain.model_copy(update=moved))
+    assert (CollectionSampler(entries, 16).batch(0, 12, dates=2).entry_NT[:, 1] == -1).all()
+    named = [entry.model_copy(update={"place": "yard"}) for entry in entries]
+    found = CollectionSampler(named, 16).batch(0, 30, dates=2).entry_NT
+    assert {tuple(row) for row in found.tolist()} <= {(0, -1), (1, 2), (2, 1)}
+    assert (found[found[:, 0] > 0, 1] > 0).all()
+
+
 def pixel_centres(window_place, size, pixel):
     """Return longitudes and latitudes of the pixels of a window of a UTM raster, given its centre."""
     (x,), (y,) = project("EPSG:4326", "EPSG:32633", [window_place[1]], [window_place[0]])
