@@ -72,6 +72,7 @@ class Method(nn.Module):
         encoder: what is kept.
         dates: of a window that a step looks at; above 1, a sample has them where the rasters do.
         timed: when the dates were is learned from, so that it must be known.
+        placed: where windows lie is learned from, so that `prepare` is told.
     """
 
     name: ClassVar[str]
@@ -82,6 +83,7 @@ class Method(nn.Module):
     encoder: Encoder
     dates: int = 1
     timed: bool = False
+    placed: bool = False
 
     @abstractmethod
     def __init__(self, config: Any, encoder: Encoder) -> None:

@@ -95,6 +95,7 @@ class GASSL(MomentumContrast):
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
+        self.placed = config.learn_places
         self.geo_head: nn.Sequential | None = None
         self.register_buffer("centres_KD", None)
 

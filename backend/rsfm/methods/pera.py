@@ -121,7 +121,8 @@ class PerA(Method):
         Preset(
             "pera_official",
             "PerA as published, ViT-B/16, for a GPU",
-            "The authors' recipe of 200 epochs with 192 windows a step: days on several GPUs.",
+            "The authors' recipe of 200 epochs with 192 windows a step: days on several GPUs. With ESA WorldCover as "
+            "'Land cover', 60 % of the windows are urban, 10 % each farmland, wetland, forest and water, as theirs.",
             {
                 "method": {
                     "name": "pera",
@@ -166,6 +167,7 @@ class PerA(Method):
                     "clip_each": False,
                 },
                 "window": 512,
+                "sampling": {"shares": "50=60, 40=10, 90+95=10, 10=10, 80=10"},
             },
         ),
     )

@@ -132,6 +132,7 @@ class CollectionSampler:
         self.windows = max(1, int(pixels_E.sum() / size**2))
         self._edges = np.cumsum(pixels_E / pixels_E.sum())[:-1]
         self._validation = validation
+        self._check_blocks()
         self._held_out = HeldOut(self.rules.held_out, self.rules.held_out_block, seed)
         self._classes = self._class_shares()
         self.notes = self._take_notes(len(entries) - len(large), found.left_out)
@@ -285,6 +286,15 @@ class CollectionSampler:
         into.entry_NT[date], into.time_NT3[date] = entry, self._timeline.code_E3[entry]
         return True
 
+    def _check_blocks(self) -> None:
+        side = self.size * max(raster.grid.gsd for raster in self.rasters)
+        if self.rules.held_out and self.rules.held_out_block < side:
+            raise UserError(
+                f"A held-out block of {self.rules.held_out_block:.0f} m is smaller than a window of {self.size} px "
+                f"({side:.0f} m). Choose a larger 'Held out block', or a smaller 'Window'.",
+                "sampling.held_out_block",
+            )
+
     def _class_shares(self) -> ClassShares | None:
         path, grids = self.rules.land_cover, [raster.grid for raster in self.rasters]
         return ClassShares(path, self.rules.shares, grids, self.areas, self.size, self.files) if path else None
@@ -299,9 +309,10 @@ class CollectionSampler:
 
     def _complaint(self, slot: _Slot) -> str:
         reasons = ", ".join(f"{count} {REFUSED[reason]}" for reason, count in slot.refused.most_common())
+        change = "choose another 'Held out' or 'Held out block'" if self.rules.held_out else "choose other rasters"
         return (
-            f"None of {TRIES} windows of {self.size} px can be used: {reasons}. Choose a smaller 'Window', or raise "
-            "'Max invalid' or 'Max cloud'."
+            f"None of {TRIES} windows of {self.size} px can be used: {reasons}. Choose a smaller 'Window', raise "
+            f"'Max invalid' or 'Max cloud', or {change}."
         )
 
 

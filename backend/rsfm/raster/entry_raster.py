@@ -46,10 +46,11 @@ class EntryRaster(Raster):
         self.grid = entry_grid(entry)
         self.dtype, self.nodata = np.dtype(np.float32), None
         self.band_names = tuple(names or (band.name for band in entry.bands))
-        self.bands = len(numbers or entry.bands)
+        self.numbers = list(numbers or (band.number for band in entry.bands))
+        self.bands = len(self.numbers)
         if not self.bands:
             with self._file() as file:
-                self.bands, self.band_names = file.bands, file.band_names
+                self.bands, self.band_names, self.numbers = file.bands, file.band_names, file.numbers
 
     def close(self) -> None:
         """Do nothing: the files belong to `files`."""

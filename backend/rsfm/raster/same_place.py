@@ -37,10 +37,16 @@ class SamePlace:
         self._tree.query(shapely.box(0, 0, 0, 0))  # the tree is built by its first query, which threads may not share
 
     def find(self, number: int, box: Box) -> np.ndarray:
-        """Return the entries, in order, that may show a box in degrees lying in entry `number`, itself included."""
-        place = self._entries[number].place
-        if place:
-            return np.array(self._named[place])
+        """Return the entries, in order, that may show a box in degrees lying in entry `number`, itself included.
+
+        Without a CRS nothing but a name tells where a raster lies.
+        """
+        entry = self._entries[number]
+        if entry.place:
+            named = self._named[entry.place]
+            return np.array([other for other in named if (self._entries[other].crs == "") == (entry.crs == "")])
+        if entry.footprint is None:
+            return np.array([number])
         found = [self._tree.query(shapely.box(*part)) for part in _unwrap(box)]
         return np.unique(np.append(self._numbers[np.concatenate(found)], number))
 

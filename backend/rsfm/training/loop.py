@@ -25,6 +25,7 @@ from rsfm.training.prefetch import Prefetch
 
 CHECKPOINT_EVERY_SECONDS = 300
 METRIC_EVERY_SECONDS = 1
+VALIDATE_EVERY_SECONDS = 20
 
 
 class Budget(NamedTuple):
@@ -67,11 +68,13 @@ def train(
     budget: Budget,
     fabric: Fabric,
     run: Run,
+    validate: Callable[[int], Sample] | None = None,
 ) -> Position:
     """Train a method until its budget is spent; continues from the run's checkpoint if it has one.
 
     Args:
         batch: makes the sample of a step, the same for the same step; called in other threads, ahead of the steps.
+        validate: makes the sample of a step that is not learned from.
 
     Returns:
         Where the training stands at its end.
@@ -87,7 +90,7 @@ def train(
     method.to(memory_format=_memory_format(method))
     method.train()
     started = saved = time.monotonic()
-    reported = 0.0
+    reported = validated = 0.0
     told: set[str] = set()
     spent = position.seconds
     with Prefetch(batch, position.step, config.readers) as coming:
@@ -103,6 +106,10 @@ def train(
             if now - reported > METRIC_EVERY_SECONDS:
                 reported = now
                 _report(run, budget, position, {"loss": loss.total.item(), **loss.parts})
+            if validate is not None and now - validated > VALIDATE_EVERY_SECONDS:
+                held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
+                run.metric("validation_loss", position.step, held_out)
+                validated = time.monotonic()
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 saved = now
                 checkpoint.save(run.checkpoints, method, optimizer, position)
@@ -112,6 +119,16 @@ def train(
                 checkpoint.save(run.checkpoints, method, optimizer, position)
                 raise
     return position
+
+
+@torch.no_grad()
+def validation_loss(method: Method, sample: Sample, progress: float) -> float:
+    """Compute the loss of a sample and leave the method, and the random numbers to come, as they were."""
+    state = {name: value.clone() for name, value in method.state_dict().items()}
+    with torch.random.fork_rng():
+        total = float(method.loss(sample, progress).total)
+    method.load_state_dict(state)
+    return total
 
 
 def _memory_format(method: Method) -> torch.memory_format:

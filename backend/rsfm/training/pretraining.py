@@ -27,12 +27,12 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         run.note(source.statistics.how)
         card = _card(config, source)
         method = build_method(config.method, config.encoder, card.bands)
-        batch = source.batches(method, run)
+        batches = source.batches(method, run)
         run.progress(0, f"{source.windows} windows of {config.window} px in {len(source.names)} raster(s)")
         budget = make_budget(config.training, source.windows)
         fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
         try:
-            position = train(method, batch, config.training, budget, fabric, run)
+            position = train(method, batches.learn, config.training, budget, fabric, run, batches.validate)
         except Stopped:
             _save(card, method, run)
             raise

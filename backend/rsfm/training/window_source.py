@@ -5,6 +5,7 @@ Shape letters: N windows, T dates, C bands, H rows, W columns.
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,13 @@ MOST_PLACES = 20_000
 MakeBatch = Callable[[int], Sample]
 
 
+class Batches(NamedTuple):
+    """Make the sample of a step, to learn from and to validate on; None where no ground is held out."""
+
+    learn: MakeBatch
+    validate: MakeBatch | None
+
+
 class WindowSource(NamedTuple):
     """What is learned from.
 
@@ -55,7 +63,7 @@ class WindowSource(NamedTuple):
     gsd: float
     windows: int
     statistics: Statistics
-    batches: Callable[[Method, Run], MakeBatch]
+    batches: Callable[[Method, Run], Batches]
 
 
 def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
@@ -65,7 +73,9 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         UserError: a raster or collection cannot be used, or they do not fit together.
     """
     plain = not any(is_collection(path) for path in config.rasters)
-    if plain and config.sampling == SamplingConfig():
+    without_shares = config.sampling.model_copy(update={"shares": ""})
+    rules = config.sampling if config.sampling.land_cover else without_shares
+    if plain and rules == SamplingConfig():
         return _from_rasters(config, stack)
     return _from_entries(config, stack)
 
@@ -90,7 +100,7 @@ def _from_rasters(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         gsd=rasters[0].grid.gsd,
         windows=max(1, sum(area.height * area.width for area in areas) // config.window**2),
         statistics=statistics,
-        batches=lambda method, run: batch,
+        batches=lambda method, run: Batches(batch, None),
     )
 
 
@@ -101,19 +111,26 @@ def _from_entries(config: PretrainConfig, stack: ExitStack) -> WindowSource:
     statistics = _measure(sampler, config)
     normalise = Normalisation.from_statistics(statistics)
 
-    def batches(method: Method, run: Run) -> MakeBatch:
+    held_out = None
+    if config.sampling.held_out:
+        held_out = CollectionSampler(
+            entries, config.window, config.sampling, areas, config.seed, sampler.files, validation=True
+        )
+
+    def batches(method: Method, run: Run) -> Batches:
         for note in sampler.notes:
             run.note(note)
         several = method.dates > 1 and sampler.check_dates(method.timed)
-        places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
-        for warning in method.prepare(places_N2):
-            run.warning(warning)
+        if method.placed:
+            places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
+            for warning in method.prepare(places_N2):
+                run.warning(warning)
         dates = method.dates if several else 1
 
-        def batch(step: int) -> Sample:
-            return _sample(sampler, normalise, step, config.training.batch_size, dates, method.dates > 1)
+        def make(drawn_from: CollectionSampler, step: int) -> Sample:
+            return _sample(drawn_from, normalise, step, config.training.batch_size, dates, method.dates > 1)
 
-        return batch
+        return Batches(partial(make, sampler), partial(make, held_out) if held_out else None)
 
     return WindowSource(
         bands=sampler.bands,

@@ -276,6 +276,7 @@ def test_ten_thousand_rasters_of_a_gigabyte_are_sampled_in_less_than_one(tmp_pat
     done = subprocess.run([sys.executable, "-c", MEMORY, str(file)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     seconds, megabytes, held, files = (float(word) for word in done.stdout.split())
+    print(f"opened in {seconds:.2f} s, {megabytes:.0f} MB at most, {files:.0f} files open")
     assert seconds < 5
     assert megabytes < 1000
     assert held <= 64
