@@ -32,6 +32,8 @@ from rsfm.raster.smoothing import MARGIN, smooth
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 
+TIMELESS = {"gassl": "GASSL", "seco": "SeCo"}
+"""Methods whose views of a place come from several dates."""
 FEWEST_PIXELS = 40
 """Smaller objects are left out unless the user gives a minimum area; measured on real pairs."""
 
@@ -182,12 +184,17 @@ def _encoder(config: DetectChangeConfig, model_path: str, pair: Pair, area: Wind
     from rsfm.inference_config import TilingConfig
     from rsfm.mapping import feature_strips
 
-    bands = model_file.load(model_path).card.bands
-    if bands != pair.before.bands:
+    card = model_file.load(model_path).card
+    if card.bands != pair.before.bands:
         raise UserError(
-            f"The model was trained on {bands} bands and the rasters have {pair.before.bands}. Choose a model of "
+            f"The model was trained on {card.bands} bands and the rasters have {pair.before.bands}. Choose a model of "
             f"{pair.before.bands} bands under 'Model', or leave it empty.",
             "model",
+        )
+    if taught := TIMELESS.get((card.method or {}).get("name", "")):
+        run.warning(
+            f"{taught} teaches an encoder that a place looks the same at all dates, so that its "
+            "'Embedding difference' shows less of what changed. Choose a model of another method under 'Model'."
         )
     device = choose_device(config.device, run)
     return lambda raster, finish: feature_strips(model_path, raster, area, TilingConfig(), device, run, finish)
