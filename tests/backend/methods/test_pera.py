@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from rsfm.blocks.drop_path import SubsetDropPath, drop_by_subset
@@ -21,7 +20,7 @@ from rsfm.training.config import TrainingConfig
 from rsfm.training.optimizer import make_optimizer
 from torch import Tensor
 
-from tests.backend.methods.golden_run import authors_folder, failures
+from tests.backend.methods.golden_run import authors_folder, change, failures
 from tests.backend.methods.pera_case import write_pera_case
 
 OFFICIAL = next(preset.values for preset in PerA.presets if preset.name == "pera_official")
@@ -79,10 +78,7 @@ def test_other_sizes_are_what_plain_formulas_give(name, tmp_path, capsys):
 def test_one_changed_number_is_found(wrong, tmp_path, capsys):
     folder = tmp_path / "pera_wrong"
     write_pera_case(folder, CASES["one_band"])
-    with np.load(folder / "case.npz") as file:
-        arrays = dict(file)
-    arrays[wrong].flat[0] += 1e-3
-    np.savez(folder / "case.npz", **arrays)
+    change(folder, wrong)
     assert [line.split()[0] for line in failures(folder, capsys)] == [wrong]
 
 
