@@ -32,6 +32,8 @@ from rsfm.raster.smoothing import MARGIN, smooth
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 
+TIMELESS = {"gassl": "GASSL", "seco": "SeCo"}
+"""Methods whose views of a place come from several dates."""
 FEWEST_PIXELS = 40
 """Smaller objects are left out unless the user gives a minimum area; measured on real pairs."""
 
@@ -183,17 +185,16 @@ def _encoder(config: DetectChangeConfig, model_path: str, pair: Pair, area: Wind
     from rsfm.mapping import feature_strips
 
     card = model_file.load(model_path).card
-    bands = card.bands
-    if card.ignores_time:
-        run.warning(
-            f"'{card.title}' was trained to see a place on two dates as the same, so that its difference hides change. "
-            "Look at the magnitude of difference, or choose an encoder of another method under 'Model'."
-        )
-    if bands != pair.before.bands:
+    if card.bands != pair.before.bands:
         raise UserError(
-            f"The model was trained on {bands} bands and the rasters have {pair.before.bands}. Choose a model of "
+            f"The model was trained on {card.bands} bands and the rasters have {pair.before.bands}. Choose a model of "
             f"{pair.before.bands} bands under 'Model', or leave it empty.",
             "model",
+        )
+    if taught := TIMELESS.get((card.method or {}).get("name", "")):
+        run.warning(
+            f"{taught} teaches an encoder that a place looks the same at all dates, so that its "
+            "'Embedding difference' shows less of what changed. Choose a model of another method under 'Model'."
         )
     device = choose_device(config.device, run)
     return lambda raster, finish: feature_strips(model_path, raster, area, TilingConfig(), device, run, finish)

@@ -15,6 +15,8 @@ import rasterio
 from hypothesis import settings
 from rasterio.transform import from_origin
 
+from tests.backend.pitfalls import table
+
 # where nobody is there to look at a new failing example, the examples are always the same ones
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
@@ -118,3 +120,12 @@ def server() -> Iterator[ServerProcess]:
     made = ServerProcess()
     yield made
     made.kill()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print which pitfalls have a test and why others have none, when the tests that check this have run."""
+    reports = (report for key in ("passed", "failed") for report in terminalreporter.getreports(key))
+    if any("test_pitfalls.py" in report.nodeid for report in reports):
+        terminalreporter.section("numbered pitfalls of the specifications")
+        for line in table(Path(__file__).parent):
+            terminalreporter.write_line(line)

@@ -8,7 +8,7 @@ from rsfm.blocks.neighbours import neighbour_votes
 
 @pytest.mark.parametrize("count", [1, 3, 7, 50])
 @pytest.mark.parametrize("asked", [1, 60, 250])
-def test_votes_are_the_weights_of_the_nearest_for_any_number_asked_and_any_k(count, asked, monkeypatch):
+def test_dino_14_votes_are_the_weights_of_the_nearest_for_any_number_asked_and_any_k(count, asked, monkeypatch):
     monkeypatch.setattr(neighbours, "AT_ONCE", 64)
     train, labels = torch.randn(40, 5), torch.randint(3, (40,))
     wanted = torch.randn(asked, 5)

@@ -234,7 +234,7 @@ def test_import_E5_sentinel_1_that_is_not_in_decibels_is_told(sign, warned, tmp_
     assert ("10 * log10" in found.said("warning")) is warned
 
 
-def test_gassl_and_seco_warn_that_they_do_not_see_change(tmp_path):
+def test_gassl_G10_import_says_that_it_does_not_see_change(tmp_path):
     _, path = resnet(tmp_path)
     content = torch.load(path, weights_only=False)
     content["geo_dict"] = {"module.layers.1.weight": torch.zeros(100, 128), "module.layers.1.bias": torch.zeros(100)}
@@ -242,6 +242,13 @@ def test_gassl_and_seco_warn_that_they_do_not_see_change(tmp_path):
     found = Imported(tmp_path, path)
     assert "finding change" in found.said("note")
     assert found.model.card.method == {"name": "gassl"}
+
+
+def test_mae_A15_missing_decoder_is_said_and_a_present_one_is_not(tmp_path):
+    for name, outside, said in (("encoder", {}, True), ("whole", {"mask_token": torch.zeros(1)}, False)):
+        torch.save({"model": tiny() | outside}, tmp_path / f"{name}.pth")
+        found = Imported(tmp_path / name, tmp_path / f"{name}.pth")
+        assert ("has no decoder" in found.said("note")) is said
 
 
 def test_left_out_weights_are_counted_and_none_gets_into_the_model(tmp_path):

@@ -12,24 +12,10 @@ from torch import Tensor
 from tests.backend.methods.mae_case import cut, linear, norm, run_blocks
 
 Weights = dict[str, Tensor]
-FIELDS = [
-    "dim",
-    "depth",
-    "heads",
-    "patch",
-    "global_px",
-    "local_px",
-    "batch",
-    "locals",
-    "prototypes",
-    "hidden",
-    "bottleneck",
-    "fixed_norm",
-    "epoch",
-    "warmup",
-    "epochs",
-    "freeze",
-]
+FIELDS = (
+    "dim depth heads patch global_px local_px batch locals prototypes hidden bottleneck fixed_norm epoch warmup epochs "
+    "freeze"
+)
 
 
 def write_distillation_case(folder: Path, config: dict[str, Any]) -> None:
@@ -59,7 +45,7 @@ def write_distillation_case(folder: Path, config: dict[str, Any]) -> None:
     if sat:
         arrays["gsd_target_cropmajor"] = 0.5 + 3 * torch.rand(len(views) * config["batch"], generator=generator)
         floats += [config["gamma"], 0.05, 0.25, 0.25, 1.0]
-    arrays |= {"cfg": np.array([config[name] for name in FIELDS]), "cfg_float": np.array(floats, np.float32)}
+    arrays |= {"cfg": np.array([config[name] for name in FIELDS.split()]), "cfg_float": np.array(floats, np.float32)}
     wide, high = config["infer"]
     arrays |= inference(state, config, torch.randn(1, config["bands"], high, wide, generator=generator))
     arrays |= first_step(state, config, views, arrays)

@@ -1,22 +1,24 @@
 """Writes a golden case of GASSL from slow plain formulas and torchvision's ResNet, which share nothing with ours."""
 
-import copy
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.backend.methods.moco_case import (
+    accuracy,
     cross_entropy,
+    descend,
     draw,
     enqueue,
+    features_and_schedules,
+    fresh,
+    left,
     logits_of,
-    make_resnet,
     move_average,
     unit,
     weights,
@@ -27,12 +29,7 @@ def write_gassl_case(folder: Path, config: dict[str, Any]) -> None:
     """Write case.npz and both weights of a configuration, with the names of the authors'."""
     folder.mkdir()
     torch.manual_seed(config["seed"])
-    state = {
-        "q": make_resnet(config),
-        "k": make_resnet(config),
-        "queue": nn.functional.normalize(torch.randn(config["dim"], config["K"]), dim=0),
-        "ptr": config["ptr"],
-    }
+    state = fresh(config)
     head = {
         "weight": (0.3 * torch.randn(config["ncls"], config["dim"])).requires_grad_(),
         "bias": (0.3 * torch.randn(config["ncls"])).requires_grad_(),
@@ -45,13 +42,7 @@ def write_gassl_case(folder: Path, config: dict[str, Any]) -> None:
         found = train_step(state, head, config, velocity)
         arrays |= {f"s{step}_{name}": value for name, value in found.items()}
     save_file(with_head(state, head, with_queue=False), folder / "weights_after.safetensors")
-    body = copy.deepcopy(state["q"]).eval()
-    body.fc = nn.Identity()
-    with torch.no_grad():
-        arrays["eval_feature"] = body(arrays["s0_im_q"])
-    epochs = range(config["epochs"])
-    arrays["sched_cos"] = np.array([config["lr"] / 2 * (1 + math.cos(math.pi * e / config["epochs"])) for e in epochs])
-    arrays["sched_step"] = np.array([config["lr"] * 0.1 ** sum(e >= m for m in config["milestones"]) for e in epochs])
+    arrays |= features_and_schedules(state, config, arrays["s0_im_q"])
     plain = {name: value.detach().numpy() if isinstance(value, Tensor) else value for name, value in arrays.items()}
     np.savez(folder / "case.npz", config_json=json.dumps(config), **plain)
 
@@ -87,19 +78,7 @@ def train_step(
         "grad_l2": np.array([value.grad.double().norm().item() for _, value in named]),
         "grad_geo_bias": head["bias"].grad.clone(),
     }
-    with torch.no_grad():
-        for (_, value), speed in zip(named, velocity, strict=True):
-            speed.copy_(0.9 * speed + value.grad + config["wd"] * value)
-            value -= config["lr"] * speed
-    rank = (logits[:, 1:] > logits[:, :1]).sum(1)
+    descend([value for _, value in named], velocity, config)
     found |= {"im_q": image_q, "im_k": image_k, "idx_shuffle": order, "logits": logits, "loss_contrast": contrast}
     found |= {"embedding": embedding, "geo_labels": label, "geo_logits": geo, "loss_geo": geo_loss}
-    found |= {f"acc{top}": np.float32(100 * (rank < top).float().mean()) for top in (1, 5)}
-    found |= {"queue": state["queue"], "queue_ptr": np.array([state["ptr"]]), "loss_total": contrast + geo_loss}
-    for side in "qk":
-        net, start = state[side], f"encoder_{side}_"
-        found[start + "l2"] = np.array([value.detach().double().norm().item() for value in net.parameters()])
-        found[start + "conv1"] = net.conv1.weight.detach().clone()
-        found[start + "bn1_mean"] = net.bn1.running_mean.clone()
-        found[start + "bn1_var"] = net.bn1.running_var.clone()
-    return found
+    return found | accuracy(logits) | left(state) | {"loss_total": contrast + geo_loss}

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rsfm.golden import main
 
@@ -14,6 +15,14 @@ def authors_folder(name: str) -> Path:
     if not (GOLDEN / name).is_dir():
         pytest.skip(f"the golden numbers are not there: {GOLDEN / name} (set RSFM_GOLDEN)")
     return GOLDEN / name
+
+
+def change(folder: Path, name: str, place: int = 0, by: float = 1e-3) -> None:
+    """Change one number of an array of a case, by its place in the flat array."""
+    with np.load(folder / "case.npz") as file:
+        arrays = dict(file)
+    arrays[name].flat[place] += by
+    np.savez(folder / "case.npz", **arrays)
 
 
 def failures(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:

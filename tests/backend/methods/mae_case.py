@@ -185,12 +185,19 @@ def features(weights: Weights, config: dict[str, Any], pixels: Tensor) -> dict[s
 
 
 def step(weights: Weights, config: dict[str, Any], pixels: Tensor, noise: Tensor) -> dict[str, Any]:
+    found = stepped(weights, config)
+    after = {name: value.detach() for name, value in weights.items()}
+    return found | {"loss_norm_after_step": forward(after, config, pixels, noise)["loss_norm"]}
+
+
+def stepped(weights: Weights, config: dict[str, Any]) -> dict[str, Any]:
+    """Take one step of AdamW with the gradients at hand."""
     plain = [
         name for name, value in weights.items() if value.requires_grad and (value.ndim == 1 or name.endswith(".bias"))
     ]
-    for name, value in weights.items():
-        if value.requires_grad:
-            with torch.no_grad():  # AdamW's first step: the corrected moments are the gradient and its square
+    with torch.no_grad():
+        for name, value in weights.items():
+            if value.requires_grad:  # AdamW's first step: the corrected moments are the gradient and its square
                 if name not in plain:
                     value -= config["lr"] * config["wd"] * value
                 value -= config["lr"] * value.grad / (value.grad.abs() + 1e-8)
@@ -203,7 +210,6 @@ def step(weights: Weights, config: dict[str, Any], pixels: Tensor, noise: Tensor
         "step1_l2": np.array([value.double().norm().item() for value in after.values()]),
         "step1_cls_token": after["cls_token"],
         "step1_mask_token": after["mask_token"],
-        "loss_norm_after_step": forward(after, config, pixels, noise)["loss_norm"],
     }
 
 

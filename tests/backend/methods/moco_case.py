@@ -19,12 +19,7 @@ def write_moco_case(folder: Path, config: dict[str, Any]) -> None:
     """Write case.npz and both weights of a configuration, with the names of the authors'."""
     folder.mkdir()
     torch.manual_seed(config["seed"])
-    state = {
-        "q": make_resnet(config),
-        "k": make_resnet(config),
-        "queue": nn.functional.normalize(torch.randn(config["dim"], config["K"]), dim=0),
-        "ptr": config["ptr"],
-    }
+    state = fresh(config)
     save_file(weights(state, with_queue=True), folder / "weights.safetensors")
     arrays: dict[str, Any] = {"param_names": np.array([name for name, _ in state["q"].named_parameters()])}
     devices = two_devices(copy.deepcopy(state), config)
@@ -32,16 +27,32 @@ def write_moco_case(folder: Path, config: dict[str, Any]) -> None:
     for step in range(config["steps"]):
         arrays |= {f"s{step}_{name}": value for name, value in train_step(state, config, velocity).items()}
     save_file(weights(state, with_queue=False), folder / "weights_after.safetensors")
-    body = copy.deepcopy(state["q"]).eval()
-    body.fc = nn.Identity()
-    with torch.no_grad():
-        arrays["eval_feature"] = body(arrays["s0_im_q"])
-    epochs = range(config["epochs"])
-    arrays["sched_cos"] = np.array([config["lr"] / 2 * (1 + math.cos(math.pi * e / config["epochs"])) for e in epochs])
-    arrays["sched_step"] = np.array([config["lr"] * 0.1 ** sum(e >= m for m in config["milestones"]) for e in epochs])
+    arrays |= features_and_schedules(state, config, arrays["s0_im_q"])
     arrays |= {f"ws2_{name}": value for name, value in devices.items()}
     plain = {name: value.detach().numpy() if isinstance(value, Tensor) else value for name, value in arrays.items()}
     np.savez(folder / "case.npz", config_json=json.dumps(config), **plain)
+
+
+def fresh(config: dict[str, Any]) -> dict[str, Any]:
+    """Both networks, the queue and its pointer."""
+    return {
+        "q": make_resnet(config),
+        "k": make_resnet(config),
+        "queue": nn.functional.normalize(torch.randn(config["dim"], config["K"]), dim=0),
+        "ptr": config["ptr"],
+    }
+
+
+def features_and_schedules(state: dict[str, Any], config: dict[str, Any], image: Tensor) -> dict[str, Any]:
+    body = copy.deepcopy(state["q"]).eval()
+    body.fc = nn.Identity()
+    epochs = range(config["epochs"])
+    with torch.no_grad():
+        return {
+            "eval_feature": body(image),
+            "sched_cos": np.array([config["lr"] / 2 * (1 + math.cos(math.pi * e / config["epochs"])) for e in epochs]),
+            "sched_step": np.array([config["lr"] * 0.1 ** sum(e >= m for m in config["milestones"]) for e in epochs]),
+        }
 
 
 def make_resnet(config: dict[str, Any]) -> ResNet:
@@ -124,14 +135,27 @@ def train_step(state: dict[str, Any], config: dict[str, Any], velocity: list[Ten
         "grad_names": np.array([f"encoder_q.{name}" for name, _ in named]),
         "grad_l2": np.array([value.grad.double().norm().item() for _, value in named]),
     }
+    descend([value for _, value in named], velocity, config)
+    found |= {"im_q": image_q, "im_k": image_k, "idx_shuffle": order, "logits": logits, "loss_contrast": loss}
+    return found | accuracy(logits) | left(state)
+
+
+def descend(values: list[Tensor], velocity: list[Tensor], config: dict[str, Any]) -> None:
+    """Take one step of SGD with momentum and weight decay."""
     with torch.no_grad():
-        for (_, value), speed in zip(named, velocity, strict=True):
+        for value, speed in zip(values, velocity, strict=True):
             speed.copy_(0.9 * speed + value.grad + config["wd"] * value)
             value -= config["lr"] * speed
+
+
+def accuracy(logits: Tensor) -> dict[str, Any]:
     rank = (logits[:, 1:] > logits[:, :1]).sum(1)
-    found |= {"im_q": image_q, "im_k": image_k, "idx_shuffle": order, "logits": logits, "loss_contrast": loss}
-    found |= {f"acc{top}": np.float32(100 * (rank < top).float().mean()) for top in (1, 5)}
-    found |= {"queue": state["queue"], "queue_ptr": np.array([state["ptr"]])}
+    return {f"acc{top}": np.float32(100 * (rank < top).float().mean()) for top in (1, 5)}
+
+
+def left(state: dict[str, Any]) -> dict[str, Any]:
+    """What a step leaves: the queue, and both networks in part."""
+    found = {"queue": state["queue"], "queue_ptr": np.array([state["ptr"]])}
     for side in "qk":
         net, start = state[side], f"encoder_{side}_"
         found[start + "l2"] = np.array([value.detach().double().norm().item() for value in net.parameters()])

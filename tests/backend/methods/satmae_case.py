@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.backend.methods.mae_case import Weights, cut, gradients, linear, norm, run_blocks, table
+from tests.backend.methods.mae_case import Weights, cut, gradients, linear, norm, run_blocks, stepped, table
 from tests.backend.methods.mae_case import make_weights as mae_weights
 
 
@@ -75,29 +75,6 @@ def with_defaults(learnt: Weights) -> dict[str, Any]:
     found = gradients({**{name: learnt[name] for name in names}, "patch_embed.proj.bias": stand_in})
     keep = [index for index, name in enumerate(found["grad_names"]) if name in names]
     return {**found, "grad_names": found["grad_names"][keep], "grad_l2": found["grad_l2"][keep]}
-
-
-def stepped(learnt: Weights, config: dict[str, Any]) -> dict[str, Any]:
-    """One step of AdamW, with what `step` would compute beyond it left out."""
-    plain = [
-        name for name, value in learnt.items() if value.requires_grad and (value.ndim == 1 or name.endswith(".bias"))
-    ]
-    with torch.no_grad():
-        for name, value in learnt.items():
-            if value.requires_grad:
-                if name not in plain:
-                    value -= config["lr"] * config["wd"] * value
-                value -= config["lr"] * value.grad / (value.grad.abs() + 1e-8)
-    after = {name: value.detach().clone() for name, value in learnt.items()}
-    return {
-        "adamw_lr": np.float64(config["lr"]),
-        "adamw_wd": np.float64(config["wd"]),
-        "no_decay_names": np.array(plain),
-        "step1_names": np.array(list(after)),
-        "step1_l2": np.array([value.double().norm().item() for value in after.values()]),
-        "step1_cls_token": after["cls_token"],
-        "step1_mask_token": after["mask_token"],
-    }
 
 
 def date_weights(config: dict[str, Any], side: int, generator: torch.Generator) -> Weights:

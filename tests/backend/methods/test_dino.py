@@ -21,7 +21,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor
 
 from tests.backend.methods.distillation_case import write_distillation_case
-from tests.backend.methods.golden_run import authors_folder, failures
+from tests.backend.methods.golden_run import authors_folder, change, failures
 
 OFFICIAL = next(preset.values for preset in DINO.presets if preset.name == "dino_official")
 CASES = {
@@ -92,10 +92,7 @@ def test_other_sizes_are_what_plain_formulas_give(name, tmp_path, capsys):
 def test_one_changed_number_is_found(wrong, tmp_path, capsys):
     folder = tmp_path / "dino_wrong"
     write_distillation_case(folder, CASES["four_bands_late"])
-    with np.load(folder / "case.npz") as file:
-        arrays = dict(file)
-    arrays[wrong].flat[-1 if wrong != "loss_terms" else 1] += 1e-3
-    np.savez(folder / "case.npz", **arrays)
+    change(folder, wrong, -1 if wrong != "loss_terms" else 1)
     assert [line.split()[0] for line in failures(folder, capsys)] == [wrong]
 
 

@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from rsfm.blocks.drop_path import SubsetDropPath, drop_by_subset
 from rsfm.blocks.masking import patchify
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
 from rsfm.blocks.spread import spread
+from rsfm.blocks.teacher import make_teacher
 from rsfm.blocks.views import View
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
@@ -20,7 +20,7 @@ from rsfm.training.config import TrainingConfig
 from rsfm.training.optimizer import make_optimizer
 from torch import Tensor
 
-from tests.backend.methods.golden_run import authors_folder, failures
+from tests.backend.methods.golden_run import authors_folder, change, failures
 from tests.backend.methods.pera_case import write_pera_case
 
 OFFICIAL = next(preset.values for preset in PerA.presets if preset.name == "pera_official")
@@ -78,10 +78,7 @@ def test_other_sizes_are_what_plain_formulas_give(name, tmp_path, capsys):
 def test_one_changed_number_is_found(wrong, tmp_path, capsys):
     folder = tmp_path / "pera_wrong"
     write_pera_case(folder, CASES["one_band"])
-    with np.load(folder / "case.npz") as file:
-        arrays = dict(file)
-    arrays[wrong].flat[0] += 1e-3
-    np.savez(folder / "case.npz", **arrays)
+    change(folder, wrong)
     assert [line.split()[0] for line in failures(folder, capsys)] == [wrong]
 
 
@@ -231,6 +228,46 @@ def test_pera_7_recipe_clips_all_gradients_together():
 def test_pera_8_positions_are_those_of_the_large_views():
     encoder = ViTLearned(ViTLearnedConfig.model_validate({**OFFICIAL["encoder"], "size": "tiny"}), 3)
     assert encoder.pos_embed.shape == (1, 785, 192)
+
+
+def test_pera_9_copy_of_a_head_uses_its_own_prototypes():
+    method, given = tiny(), torch.randn(3, 24)
+    head, copied = method.head, make_teacher(method.head)
+    torch.testing.assert_close(copied(given), head(given))
+    with torch.no_grad():
+        head.last_layer.weight_v.normal_()
+        head.last_layer.weight_g.fill_(2)
+    unit = copied.direction(given)
+    rows = torch.nn.functional.normalize(copied.last_layer.weight_v, dim=1) * copied.last_layer.weight_g
+    torch.testing.assert_close(copied(given), unit @ rows.T)
+    assert not torch.allclose(copied(given), head(given))
+
+
+def test_pera_10_mask_token_is_no_part_of_the_encoder():
+    method = tiny()
+    assert not [name for name in method.encoder.state_dict() if "mask" in name]
+    assert [name for name in method.state_dict() if "mask" in name] == ["mask_token"]
+
+
+def test_pera_12_reported_parts_add_up_to_the_loss():
+    method = tiny(spread_weight=0.3, pixel_weight=0.02)
+    sample = Sample(*window(), torch.ones(3))
+    torch.manual_seed(5)
+    found = method.loss(sample, 0.5)
+    parts = found.parts
+    total = parts["distillation"] + 0.3 * parts["spread"] + 0.02 * parts["pixel"]
+    assert found.total.item() == pytest.approx(total, rel=1e-6)
+    assert all(abs(value) > 1e-3 for value in parts.values())
+
+
+def test_pera_15_small_views_of_36_patches_share_out_7_and_22():
+    encoder = ViTLearned(ViTLearnedConfig(patch_size=16, window=224, width=24, depth=1, heads=2), 3)
+    regions = PerA(PerAConfig.model_validate(OFFICIAL["method"] | {"prototypes": 8, "hidden": 8}), encoder).regions(
+        5, OFFICIAL["method"]["small_size"], torch.device("cpu")
+    )
+    assert regions.student_BL.shape == (5, 36)
+    assert regions.student_BL.sum(1).tolist() == [7] * 5
+    assert regions.teacher_BL.sum(1).tolist() == [22] * 5
 
 
 def test_pera_11_entropies_are_averaged_over_views_and_spread_is_summed():

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from rsfm.blocks.crops import Crop, cut, draw_crop, pixel_size
@@ -20,7 +19,7 @@ from rsfm.training.optimizer import make_optimizer
 from torch import Tensor
 
 from tests.backend.methods.distillation_case import write_distillation_case
-from tests.backend.methods.golden_run import authors_folder, failures
+from tests.backend.methods.golden_run import authors_folder, change, failures
 
 CASES = {
     "four_bands": {
@@ -72,10 +71,7 @@ def test_other_sizes_are_what_plain_formulas_give(name, tmp_path, capsys):
 def test_one_changed_number_is_found(wrong, tmp_path, capsys):
     folder = tmp_path / "satdino_wrong"
     write_distillation_case(folder, CASES["one_band_frozen"])
-    with np.load(folder / "case.npz") as file:
-        arrays = dict(file)
-    arrays[wrong] = arrays[wrong] + 1e-3
-    np.savez(folder / "case.npz", **arrays)
+    change(folder, wrong)
     assert [line.split()[0] for line in failures(folder, capsys)] == [wrong]
 
 

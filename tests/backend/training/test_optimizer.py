@@ -47,6 +47,13 @@ def test_learning_rate_ends_at_its_share_of_the_peak():
     assert learning_rate(config, 0.55, 10) == pytest.approx((2e-3 + 2e-5) / 2)
 
 
+def test_pera_14_learning_rate_is_the_recipes_whatever_the_batch():
+    rates = [
+        learning_rate(TrainingConfig(learning_rate=1e-3, warmup=0, batch_size=batch), 0.3, 10) for batch in (4, 192)
+    ]
+    assert rates[0] == rates[1] < 1e-3
+
+
 def test_gradients_of_no_norm_stay_and_large_ones_keep_their_direction():
     parameters = [nn.Parameter(torch.zeros(3)) for _ in range(2)]
     parameters[0].grad, parameters[1].grad = torch.zeros(3), torch.tensor([3.0, 4.0, 12.0])
