@@ -72,6 +72,9 @@ class CollectionTable(QTableView):
         """Return the paths of the selected rasters."""
         return [index.data(PATH) for index in self.selectionModel().selectedRows(RASTER)]
 
+    def sizeHint(self) -> QSize:
+        return QSize(super().sizeHint().width(), self.minimumHeight())  # the page gives it the room that is left
+
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         self._offer(event)
 
