@@ -163,7 +163,7 @@ def _by_layout(sensor: str, described: Sequence[Described], hints: Sequence[str]
     if layout is not None:
         return list(layout)
     if len(described) == 1:
-        tokens = re.split(r"[^A-Za-z0-9]+", hints[0])
+        tokens = re.split(r"[^A-Za-z0-9]+", " ".join(hints[:2]))
         own = [_own_number(token) for token in tokens]
         return [name for name in own if name in SENSORS[sensor].bands][:1]
     return []

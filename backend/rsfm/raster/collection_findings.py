@@ -85,9 +85,10 @@ def _places(entries: tuple[Entry, ...]) -> Iterator[str]:
 def _dates(entries: tuple[Entry, ...]) -> Iterator[str]:
     undated = [entry for entry in entries if entry.date is None]
     if undated and len(undated) < len(entries):
+        many = count_of(len(undated), "raster has", "rasters have")
         yield (
-            f"{count_of(len(undated), 'raster has', 'rasters have')} no date, such as '{short_name(undated[0].path)}'. Enter it under 'Dates'; "
-            "methods that compare dates leave them out."
+            f"{many} no date, such as '{short_name(undated[0].path)}'. Enter it under 'Dates'; methods that compare "
+            "dates leave them out."
         )
     rough = sum(not entry.month_known for entry in entries)
     if rough:

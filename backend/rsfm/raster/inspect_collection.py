@@ -32,9 +32,8 @@ def inspect_collection(path: str) -> str:
     lines = [f"{collection.name} ({short_name(path)})", *_describe(collection), *_table(collection.entries)]
     hints = list(find_trouble(collection))
     if missing:
-        hints.append(
-            f"{count_of(len(missing), 'file is', 'files are')} gone, such as '{missing[0].path}'. Bring them back, or make the collection again."
-        )
+        many = count_of(len(missing), "file is", "files are")
+        hints.append(f"{many} gone, such as '{missing[0].path}'. Bring them back, or collect anew.")
     usable = bool(common_bands(collection.imagery)) and not missing
     verdict = "can be learned from" if usable else "cannot be learned from as it is"
     lines += [f"  Verdict      {verdict}", *(f"  - {hint}" for hint in hints)]

@@ -1,8 +1,10 @@
 """A quick look at a raster's pixels: a few small windows say whether they can be read, and what they are like."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
 
 from rsfm.errors import UserError
 from rsfm.raster.grid import Window
@@ -46,6 +48,7 @@ def look(path: str, dataset: Any) -> Look:
     try:
         found = [raster.read_native(window) for window in windows]
     except UserError as error:
+        _forget_error(dataset)
         return Look(problem=str(error))
     parts = [pixels_CHW[:, valid_HW] for pixels_CHW, valid_HW in found]
     seen = sum(valid_HW.size for _, valid_HW in found)
@@ -66,6 +69,12 @@ def look(path: str, dataset: Any) -> Look:
         floor=float(np.quantile(pixels_CN[:, :: max(1, pixels_CN.shape[1] // 4096)], 0.01)),
         values=tuple(int(value) for value in values[:64]) if len(values) <= 64 else (),
     )
+
+
+def _forget_error(dataset: Any) -> None:
+    """Take the error of a failed read out of GDAL, which would tell it to the next who asks this thread anything."""
+    with contextlib.suppress(CPLE_BaseError):
+        _ = dataset.colorinterp
 
 
 def _places(whole: Window, height: int, width: int) -> list[Window]:

@@ -55,7 +55,8 @@ def test_a_name_tells_the_date(name):
     [
         "scene.tif", "YELL_541000_nogeoref.tif", "city_2048.tif", "aerial_1024.tif", "tile_2010.tif", "wgs_1984.tif",
         "epsg_2000.tif", "nad-1983.tif", "change_1985_2020.tif", "fields 2015-2017.tif", "S2_20201301.tif",
-        "S2_20200230.tif", "x0.2000.tif", "2000m.tif", "a12345678901234.tif", "190025_s.tif", "1969.tif", "19691231.tif",
+        "S2_20200230.tif", "x0.2000.tif", "2000m.tif", "a12345678901234.tif", "190025_s.tif", "1969.tif",
+        "19691231.tif",
         "scene_2020999T101010.tif", "20990101.tif", "path_199012.tif", "5b90f92da0d7280005fab355_4310.tif",
         "scene_03-04-2005_or_04-03-2006.tif", "120199901015.tif",
     ],

@@ -26,7 +26,8 @@ def entry(*names: str, waves: tuple[float | None, ...] = ()) -> Entry:
         ("T33UUP_20200101T101010_B04", "Sentinel-2"), ("LC09_L2SP_190025", "Landsat 8/9"),
         ("L8_elkton.tif", "Landsat 8/9"), ("LANDSAT_8", "Landsat 8/9"), ("LE07_L1TP", "Landsat 7"),
         ("landsat7_toa.tif", "Landsat 7"), ("LT05_L1TP", "Landsat 5"), ("S1B_IW_GRDH_1SDV", "Sentinel-1"),
-        ("m_4609915_sw_14_1_20100629.tif", "NAIP"), ("naip_west.tif", "NAIP"), ("scene.tif", ""), ("islands2_a.tif", ""),
+        ("m_4609915_sw_14_1_20100629.tif", "NAIP"), ("naip_west.tif", "NAIP"), ("scene.tif", ""),
+        ("islands2_a.tif", ""),
     ],
 )  # fmt: skip
 def test_the_sensor_is_recognised_by_name(text, sensor):
