@@ -35,6 +35,7 @@ class CollectionKeeper(QObject):
         self.gathering = Gathering(runs, self)
         self._collections = collections
         self._open: Collection | None = None
+        self._problem = ""
         self._gone: list[tuple[int, Entry]] = []
         self._removed: set[str] = set()
         self.gathering.gathered.connect(self._take)
@@ -111,6 +112,7 @@ class CollectionKeeper(QObject):
         def work() -> Iterator[None]:
             collection = self._open
             if collection is None or str(collection.path) != target:
+                self.failed.emit(self._problem)
                 return
             edit(collection)
             self.changed.emit()
@@ -125,7 +127,8 @@ class CollectionKeeper(QObject):
         try:
             yield from collection.read()
         except CollectionError as error:
-            self.failed.emit(str(error))
+            self._problem = str(error)
+            self.failed.emit(self._problem)
             return
         if path == self.path:
             self._open = collection

@@ -68,10 +68,21 @@ def write():
 
 
 @pytest.fixture(scope="module")
-def load():
+def loader():
     backend = Backend(LOAD)
-    yield lambda path: json.loads(backend.ask(str(path)))
+    yield backend
     backend.process.communicate()
+
+
+@pytest.fixture
+def load(page, loader):
+    """Load a collection in the backend, once the page has written it."""
+
+    def ask(path):
+        page.keeper.finish()
+        return json.loads(loader.ask(str(path)))
+
+    return ask
 
 
 @pytest.fixture
@@ -101,6 +112,7 @@ def entry(path, **said):
 
 def rows(page):
     """The table as it is read: name, facts, date, its mark, role."""
+    page.keeper.finish()
     model = page.parts.model
     cells = ((RASTER, Qt.ItemDataRole.DisplayRole), (RASTER, SECOND_LINE), (DATE, Qt.ItemDataRole.DisplayRole),
              (DATE, SECOND_LINE), (ROLE, Qt.ItemDataRole.DisplayRole))  # fmt: skip
@@ -118,6 +130,12 @@ def drop(page, data):
     place = QPointF(5, 5) if hasattr(QDropEvent, "position") else QPoint(5, 5)
     event = QDropEvent(place, Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
     page.parts.table.dropEvent(event)
+
+
+def show(page):
+    """Look for collections again, and wait until the current one is read."""
+    page._workspace.collections.listed.emit()
+    page.keeper.finish()
 
 
 def edit(page, row, column, text):
@@ -142,7 +160,7 @@ def test_table_shows_what_the_backend_wrote(page, folder, write, workspace):
         {"path": "c.tif", "problem": "It has no coordinate reference system."},
     ]
     write(folder / "fields.collection.json", {"name": "fields", "entries": entries})
-    workspace.collections.listed.emit()
+    show(page)
     assert page.parts.combo.currentText() == "fields"
     assert rows(page) == [
         ("a_20150711", "3 bands \u00b7 10 m \u00b7 4 % nodata", "2015-07-11", "name", "Imagery"),
@@ -161,7 +179,7 @@ def test_typed_date_is_kept_in_the_file_and_after_reopening(page, folder, write,
     write(
         path, {"name": "fields", "entries": [entry(folder / "a.tif", date="2015-01-01T10:00:00Z", date_source="name")]}
     )
-    workspace.collections.listed.emit()
+    show(page)
     edit(page, 0, DATE, "2015-07-11 10:23")
     loaded = load(path)["entries"][0]
     assert (loaded["date"], loaded["date_source"]) == ("2015-07-11T10:23:00+00:00", "table")
@@ -175,7 +193,7 @@ def test_typed_date_is_kept_in_the_file_and_after_reopening(page, folder, write,
 def test_wrong_date_is_refused_with_a_sentence_and_changes_nothing(page, folder, write, load, workspace):
     path = folder / "fields.collection.json"
     write(path, {"name": "fields", "entries": [entry(folder / "a.tif")]})
-    workspace.collections.listed.emit()
+    show(page)
     for text in ("2015-13-01", "2015-02-30", "July", "201571"):
         edit(page, 0, DATE, text)
         assert text in page.parts.status.text()
@@ -185,7 +203,7 @@ def test_wrong_date_is_refused_with_a_sentence_and_changes_nothing(page, folder,
 def test_role_and_use_are_kept_in_the_file(page, folder, write, load, workspace):
     path = folder / "fields.collection.json"
     write(path, {"name": "fields", "entries": [entry(folder / "a.tif"), entry(folder / "b.tif")]})
-    workspace.collections.listed.emit()
+    show(page)
     model = page.parts.model
     model.setData(model.index(0, ROLE), "labels")
     model.setData(model.index(1, RASTER), Qt.CheckState.Unchecked, Qt.ItemDataRole.CheckStateRole)
@@ -196,7 +214,7 @@ def test_removed_rasters_come_back_where_they_were(page, folder, write, load, wo
     path = folder / "fields.collection.json"
     names = ["a.tif", "b.tif", "c.tif", "d.tif"]
     write(path, {"name": "fields", "entries": [entry(folder / name) for name in names]})
-    workspace.collections.listed.emit()
+    show(page)
     table = page.parts.table
     table.selectAll()
     table.selectionModel().select(
@@ -204,6 +222,7 @@ def test_removed_rasters_come_back_where_they_were(page, folder, write, load, wo
         table.selectionModel().SelectionFlag.Deselect | table.selectionModel().SelectionFlag.Rows,
     )
     page.parts.remove_button.click()
+    page.keeper.finish()
     assert [Path(each["path"]).name for each in load(path)["entries"]] == ["c.tif"]
     page.parts.undo_button.click()
     assert [Path(each["path"]).name for each in load(path)["entries"]] == names
@@ -214,11 +233,12 @@ def test_bands_are_named_for_all_rasters_of_a_kind(page, folder, write, load, wo
     other = entry(folder / "c.tif")
     other["bands"] = other["bands"][:1]
     write(path, {"name": "fields", "entries": [entry(folder / "a.tif"), entry(folder / "b.tif"), other]})
-    workspace.collections.listed.emit()
+    show(page)
     page.parts.change_bands.setChecked(True)
     panel = page.parts.bands_panel
     panel.table.item(0, 0).setText("B3")
     panel.apply_button.click()
+    page.keeper.finish()
     assert "another band" in panel.said.text()
     panel.table.item(0, 0).setText("blue")
     panel.table.item(0, 1).setText("490")
@@ -226,6 +246,7 @@ def test_bands_are_named_for_all_rasters_of_a_kind(page, folder, write, load, wo
     named = [each["bands"][0] for each in load(path)["entries"]]
     blue = {"number": 1, "name": "blue", "wavelength_nm": 490.0}
     assert named == [blue, blue, {"number": 1, "name": "B2", "wavelength_nm": None}]
+    page.keeper.finish()
     assert "No band is common" in page.parts.warnings.text()
 
 
@@ -238,7 +259,7 @@ def test_dates_of_names_are_checked_and_confirmed(page, folder, write, load, wor
         entry(folder / "c.tif"),
     ]
     write(path, {"name": "fields", "entries": entries})
-    workspace.collections.listed.emit()
+    show(page)
     page.parts.check_dates.setChecked(True)
     assert [row[0] for row in rows(page)] == ["a", "c"]
     page.parts.dates_right.click()
@@ -248,12 +269,13 @@ def test_dates_of_names_are_checked_and_confirmed(page, folder, write, load, wor
 def test_change_by_another_program_is_not_written_over(page, folder, write, load, workspace):
     path = folder / "fields.collection.json"
     write(path, {"name": "fields", "entries": [entry(folder / "a.tif")]})
-    workspace.collections.listed.emit()
+    show(page)
     write(path, {"name": "fields", "entries": [entry(folder / "a.tif"), entry(folder / "b.tif")]})
     warned = []
     page.warned.connect(warned.append)
     model = page.parts.model
     model.setData(model.index(0, ROLE), "labels")
+    page.keeper.finish()
     assert "another program" in warned[0]
     assert [each["role"] for each in load(path)["entries"]] == ["imagery", "imagery"]
     assert model.rowCount() == 2
@@ -267,9 +289,11 @@ def test_file_that_is_no_collection_is_said_and_left_as_it_is(page, folder, work
     path.write_text(text)
     warned = []
     page.warned.connect(warned.append)
-    workspace.collections.listed.emit()
+    show(page)
     assert "broken.collection.json" in warned[0]
-    page.parts.model.wants_change.emit(["a.tif"], {"used": False})
+    page.add(from_files(["a.tif"]))
+    page.keeper.finish()
+    assert len(warned) == 2
     assert path.read_text() == text
 
 
@@ -347,8 +371,8 @@ def test_unusable_raster_shows_its_sentence_and_the_others_are_used(page, make_r
 def test_what_the_user_said_survives_a_second_look(page, make_raster, wait, load):
     path = make_raster(np.arange(192, dtype="uint8").reshape(3, 8, 8), "scene_20150711.tif")
     page.add(from_files([str(path)]))
-    edit_when_shown = page.parts.model.index(0, DATE)
-    assert page.parts.model.setData(edit_when_shown, "2014-01-02")
+    page.keeper.finish()
+    assert page.parts.model.setData(page.parts.model.index(0, DATE), "2014-01-02")
     collected(page, wait)
     page.parts.model.setData(page.parts.model.index(0, ROLE), "other")
     page.keeper.look_again([str(path)])
@@ -461,6 +485,7 @@ def online_map(tmp_path, workspace):
 def test_area_of_an_online_map_is_fetched_when_asked_and_added(page, online_map, workspace, wait):
     layer = online_map()
     drop(page, mime(workspace.project, [layer]))
+    page.keeper.finish()
     panel = page.parts.fetch_panel
     assert not panel.isHidden()
     assert page.keeper.entries == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -88,7 +89,9 @@ def _unusable(wrong: list[Entry]) -> list[str]:
 def _sentence(entry: Entry) -> str:
     """Say why a raster cannot be used, with its name once."""
     name, problem = short_name(entry["path"]), str(entry["problem"])
-    return problem if name in problem else _tr("{0} cannot be used: {1}").format(name, problem)
+    return (
+        problem if os.path.basename(entry["path"]) in problem else _tr("{0} cannot be used: {1}").format(name, problem)
+    )
 
 
 def _unread(count: int, is_busy: bool) -> list[str]:
