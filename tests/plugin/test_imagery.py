@@ -403,6 +403,30 @@ def test_folder_is_searched_by_the_backend(page, make_raster, tmp_path, wait):
     assert rows(page) == [("a_20200102", "3 bands \u00b7 10 m", "2020-01-02", "name", "Imagery")]
 
 
+def test_bands_in_a_file_each_are_one_raster_that_outlives_the_run(page, make_raster, tmp_path, wait, folder):
+    scene = tmp_path / "S2A_20200102"
+    scene.mkdir()
+    for band in ("B02", "B03", "B04"):
+        make_raster(np.arange(64, dtype="uint16").reshape(1, 8, 8), f"{band}.tif").rename(scene / f"{band}.tif")
+    page.add(from_files([str(scene)]))
+    collected(page, wait)
+    ((_, facts, *_),) = rows(page)
+    assert facts.startswith("3 bands")
+    assert Path(page.keeper.entries[0]["path"]).is_relative_to(folder)
+    assert QgsRasterLayer(page.keeper.entries[0]["path"]).bandCount() == 3
+    assert not list((folder / "found").glob("*.json"))
+    assert page.parts.combo.count() == 1
+
+
+def test_collections_are_added_as_what_they_hold(page, make_raster, tmp_path, wait, write):
+    raster = make_raster(np.full((3, 8, 8), 7, "uint8"), "a.tif")
+    other = tmp_path / "other.collection.json"
+    write(other, {"name": "other", "entries": [entry(raster, date="2015-01-01T10:00:00+00:00", date_source="table")]})
+    page.add(from_files([str(other)]))
+    collected(page, wait)
+    assert rows(page) == [("a", "3 bands \u00b7 10 m", "2015-01-01", "yours", "Imagery")]
+
+
 def test_selected_layers_are_added_and_vector_layers_are_named(page, make_raster, make_polygons, workspace, wait):
     raster = QgsRasterLayer(str(make_raster(np.full((3, 8, 8), 7, "uint8"), "a.tif")), "raster")
     polygons = QgsVectorLayer(str(make_polygons([(0, 0, 3, "a")])), "fields")
