@@ -9,7 +9,7 @@ PACKAGES := qgis python3-qgis xvfb xauth python3-venv
 SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup system demo test check format schema package bench bench-quick clean
+.PHONY: help setup system demo test test-slow check format schema package bench bench-quick learn clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ test: setup check ## Run all tests: the backend without QGIS, the plugin in QGIS
 	$(MAKE) --no-print-directory package
 	$(QGIS_PYTHON) -m pytest -p no:pytest_qgis tests/e2e
 
+test-slow: setup ## Kill and resume 30 runs at random moments; map 60,000 x 60,000 pixels in 2 GB.
+	OMP_NUM_THREADS=2 $(PYTHON) -m pytest -m slow tests/backend
+
 check: backend/.venv/ready ## Check format, lint, types, ceilings and the schema.
 	$(PYTHON) -m ruff format --check $(SOURCES)
 	$(PYTHON) -m ruff check $(SOURCES)
@@ -68,6 +71,9 @@ bench: setup ## Run every benchmark.
 
 bench-quick: setup ## Run every benchmark in small, in under five minutes.
 	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file --quick || exit 1; done
+
+learn: setup ## Pretrain with every method for half an hour of CPU and compare; takes over two hours (METHODS=).
+	$(PYTHON) scripts/learn.py $(if $(METHODS),--methods $(METHODS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean: ## Remove what was built, except the environments.
 	rm -rf dist build/demo build/e2e .pytest_cache .mypy_cache .ruff_cache

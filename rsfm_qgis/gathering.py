@@ -49,7 +49,12 @@ class Gathering(QObject):
                 self._targets[result["run"]] = collection
 
         self._starting.append(collection)
-        config = {"name": name[:LONGEST_NAME], "rasters": rasters, "output": str(_found_file(collection))}
+        config = {
+            "name": name[:LONGEST_NAME],
+            "rasters": rasters,
+            "output": str(_found_file(collection)),
+            "refuse_useless": False,
+        }
         self._runs.start(JOB, config, self.tr("Look at rasters \u00b7 {0}").format(name), started)
 
     def is_busy(self, collection: str) -> bool:

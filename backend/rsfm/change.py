@@ -182,7 +182,13 @@ def _encoder(config: DetectChangeConfig, model_path: str, pair: Pair, area: Wind
     from rsfm.inference_config import TilingConfig
     from rsfm.mapping import feature_strips
 
-    bands = model_file.load(model_path).card.bands
+    card = model_file.load(model_path).card
+    bands = card.bands
+    if card.ignores_time:
+        run.warning(
+            f"'{card.title}' was trained to see a place on two dates as the same, so that its difference hides change. "
+            "Look at the magnitude of difference, or choose an encoder of another method under 'Model'."
+        )
     if bands != pair.before.bands:
         raise UserError(
             f"The model was trained on {bands} bands and the rasters have {pair.before.bands}. Choose a model of "

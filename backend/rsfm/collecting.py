@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rsfm.errors import UserError
+from rsfm.errors import Stopped, UserError
 from rsfm.jobs.collect import CollectConfig
 from rsfm.raster.collection import SUFFIX, Collection, save
 from rsfm.raster.collection_findings import find_trouble
@@ -12,10 +12,11 @@ from rsfm.runs import Run, safe_name
 
 
 def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
-    """Look at all rasters and write the collection; it is written also when nothing in it can be used.
+    """Look at all rasters and write the collection.
 
     Raises:
         UserError: no raster was found, none can be used, or the file cannot be written.
+        Stopped: after writing what was looked at; the next run goes on from there.
     """
     target = _target(config, run)
 
@@ -28,6 +29,8 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
         run.warning(warning)
     for entry in [entry for entry in found.collection.entries if entry.problem][:20]:
         run.note(entry.problem)
+    if config.refuse_useless and not found.stopped:
+        _refuse_useless(found.collection)
     try:
         save(target, found.collection)
     except OSError as error:
@@ -35,7 +38,8 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
             f"'{target}' cannot be written ({error.strerror}). Choose another file under 'Output'.", "output"
         ) from error
     run.output("collection", target, found.collection.name)
-    _refuse_useless(found.collection)
+    if found.stopped:
+        raise Stopped
     return summary(found.collection, target, found.new)
 
 

@@ -3,7 +3,8 @@
 Shape letters: B batch, C bands, H rows, W columns, D features, K length of the queue.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -15,19 +16,22 @@ from rsfm.encoder import Encoder
 from rsfm.encoders.resnet import Layout, ResNet, ResNetConfig
 from rsfm.errors import UserError
 from rsfm.golden import Case, Check, compare, worst
+from rsfm.golden_step import renaming
 from rsfm.training.config import TrainingConfig
 from rsfm.training.optimizer import make_optimizer
 
 M = TypeVar("M", bound=MomentumContrast)
 
-PREFIXES = {
-    "encoder_q.fc.": "projection.",
-    "encoder_k.fc.": "key_projection.",
-    "encoder_q.": "encoder.",
-    "encoder_k.": "key_encoder.",
-    "queue": "negatives.queue",
-    "geo_dict.layers.": "geo_head.",
-}
+our_name = renaming(
+    {
+        "encoder_q.fc.": "projection.",
+        "encoder_k.fc.": "key_projection.",
+        "encoder_q.": "encoder.",
+        "encoder_k.": "key_encoder.",
+        "queue": "negatives.queue",
+        "geo_dict.layers.": "geo_head.",
+    }
+)
 L2 = {"rtol": 1e-4, "atol": 1e-9}
 
 
@@ -70,12 +74,18 @@ def optimizer_of(method: MomentumContrast, config: dict[str, Any]) -> torch.opti
     return make_optimizer(method, training)
 
 
-def our_name(name: str) -> str:
-    """Translate a name of the authors' into ours."""
-    for prefix, ours in PREFIXES.items():
-        if name.startswith(prefix):
-            return ours + name[len(prefix) :]
-    return name
+def check_training(
+    case: Case, load: Callable[[Case, dict[str, Any]], M], check_step: Callable[..., Iterator[Check]]
+) -> Iterator[Check]:
+    """Compare all steps of a case, the state they end in, and the schedules."""
+    config = json.loads(str(case.array("config_json")))
+    method = load(case, config)
+    optimizer = optimizer_of(method, config)
+    for step in range(config["steps"]):
+        yield from check_step(case, method, optimizer, f"s{step}_")
+    yield from check_weights_after(case, method)
+    yield from check_eval_feature(case, load(case, config).encoder)
+    yield from check_schedules(case, config)
 
 
 def order_of(case: Case, start: str) -> Tensor | None:

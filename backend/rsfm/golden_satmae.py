@@ -1,26 +1,20 @@
-"""What both comparisons of SatMAE share: forward passes, gradients, a step of AdamW, features.
+"""What both comparisons of SatMAE share: forward passes with their gradients, features.
 
 Shape letters: B batch, T dates, C bands, H rows, W columns, L patches of a slice, N patches of all slices, K kept, P
 pixels of a patch, D encoder width.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rsfm.blocks.masking import Split
-from rsfm.errors import UserError
 from rsfm.golden import Case, Check
+from rsfm.golden_masking import ACTIVATION, check_gradients
 from rsfm.methods.satmae import Cube, SatMAE
-from rsfm.training.config import TrainingConfig
-from rsfm.training.optimizer import make_optimizer
 
-ACTIVATION = {"atol": 2e-5, "rtol": 1e-4}
-L2 = {"rtol": 1e-4, "atol": 1e-9}
-STEP = {"rtol": 1e-4, "atol": 5e-5}
-"""AdamW's first step divides by the gradient's own size: where that is rounding noise, so is the step."""
 NORM_PIX = {"loss_norm": "patch", "loss_raw": "off"}
 
 
@@ -31,21 +25,6 @@ class Pass(NamedTuple):
     latent_BKD: Tensor
     rebuilt_BTCLP: Tensor
     loss: Tensor
-
-
-def load_weights(case: Case, method: SatMAE, our_name: Callable[[str], str]) -> SatMAE:
-    """Load all weights of a case.
-
-    Raises:
-        UserError: they are not exactly the parts that the method has.
-    """
-    weights = {our_name(name): value for name, value in case.weights("weights.safetensors").items()}
-    own = method.state_dict()
-    wrong = set(own) ^ set(weights) or {name for name in own if own[name].shape != weights[name].shape}
-    if wrong:
-        raise UserError(f"The weights of '{case.folder}' do not fit its config: {sorted(wrong)[:5]}.")
-    method.load_state_dict(weights)
-    return method
 
 
 def run(method: SatMAE, cube: Cube, noise: Tensor) -> Pass:
@@ -81,31 +60,7 @@ def check_both(
     for name, (_, found) in both.items():
         yield from case.check(f"{start}_{name}", found.loss, rtol=1e-4)
     yield from case.check(f"{start}_latent", both[graded].found.latent_BKD, **ACTIVATION)
-    if f"{start}_grad_l2" in case:
-        parameters = dict(both[graded].method.named_parameters())
-        names = [our_name(name) for name in case.array(f"{start}_grad_names").tolist()]
-        yield from case.check(f"{start}_grad_l2", [_norm(parameters[name].grad) for name in names], **L2)
-
-
-def check_step(case: Case, method: SatMAE, our_name: Callable[[str], str]) -> Iterator[Check]:
-    """Compare the groups of weight decay and one step of AdamW on the gradients at hand."""
-    if "adamw_lr" not in case:
-        return
-    rate, decay = float(case.array("adamw_lr")), float(case.array("adamw_wd"))
-    training = TrainingConfig(learning_rate=rate, weight_decay=decay, decay_all=False, beta2=0.95)
-    if "no_decay_names" in case:
-        groups = make_optimizer(method, training.model_copy(update={"weight_decay": 1.0})).param_groups
-        kept = {id(value) for group in groups if not group["weight_decay"] for value in group["params"]}
-        ours = {name for name, value in method.named_parameters() if id(value) in kept}
-        yield Check("no_decay_names", len(ours ^ {our_name(name) for name in case.array("no_decay_names").tolist()}), 0)
-    yield from case.check("grad_mask_token", method.mask_token.grad, **ACTIVATION)
-    make_optimizer(method, training).step()
-    tensors = method.state_dict()
-    if "step1_l2" in case:
-        norms = [_norm(tensors[our_name(name)]) for name in case.array("step1_names").tolist()]
-        yield from case.check("step1_l2", norms, **STEP)
-    yield from case.check("step1_cls_token", tensors["encoder.cls_token"], atol=5e-6)
-    yield from case.check("step1_mask_token", tensors["mask_token"], atol=5e-6)
+    yield from check_gradients(case, f"{start}_", both[graded].method, our_name)
 
 
 @torch.no_grad()
@@ -123,29 +78,3 @@ def check_features(case: Case, load: Callable[..., SatMAE], cube: Cube) -> Itera
 def whole_cube(pixels_BTCHW: Tensor, time_BT3: Tensor) -> Cube:
     """Make a cube of which all is valid."""
     return Cube(pixels_BTCHW, torch.ones_like(pixels_BTCHW[:, :, 0], dtype=torch.bool), time_BT3)
-
-
-def encoder_config(config: dict[str, Any], pooling: str) -> dict[str, Any]:
-    """Return what the encoders of both kinds have in common."""
-    return {
-        "window": config["img"],
-        "patch_size": config["p"],
-        "width": config["d"],
-        "depth": config["depth"],
-        "heads": config["h"],
-        "pooling": pooling,
-    }
-
-
-def decoder_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what the methods of both kinds have in common."""
-    return {
-        "mask_ratio": config["mr"],
-        "decoder_width": config["dd"],
-        "decoder_depth": config["ddepth"],
-        "decoder_heads": config["dh"],
-    }
-
-
-def _norm(tensor: Tensor | None) -> float:
-    return float("nan") if tensor is None else tensor.double().norm().item()

@@ -34,9 +34,26 @@ def load_weights(case: Case, module: nn.Module, our_name: Callable[[str], str]) 
     module.load_state_dict(weights)
 
 
-def decimals(values: Any) -> list[float]:
-    """Return float32 values as the decimal numbers that were meant."""
-    return [float(str(value)) for value in np.asarray(values, np.float32)]
+def settings(case: Case, fields: str, floats: str) -> dict[str, Any]:
+    """Return the numbers of a case by their names, given in the order they stand in.
+
+    Those with a fraction are stored in float32; what is returned are the decimal numbers that were meant.
+    """
+    found = dict(zip(fields.split(), case.array("cfg").tolist(), strict=True))
+    decimals = [float(str(value)) for value in np.asarray(case.array("cfg_float"), np.float32)]
+    return found | dict(zip(floats.split(), decimals, strict=True))
+
+
+def renaming(prefixes: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what translates a name of the authors' into ours: the first prefix that fits is replaced."""
+
+    def our_name(name: str) -> str:
+        for prefix, ours in prefixes.items():
+            if name.startswith(prefix):
+                return ours + name[len(prefix) :]
+        return name
+
+    return our_name
 
 
 def gradients(module: nn.Module, our_name: Callable[[str], str], names: list[str]) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 Shape letters: K classes or components, D features, H rows, W columns, N sampled cells.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from rsfm import __version__, model_file
+from rsfm.batch_size import choose_batch
 from rsfm.devices import choose_device
-from rsfm.errors import UserError
-from rsfm.inference import run_tiles
+from rsfm.errors import Stopped, UserError
+from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.jobs.embed import EmbedConfig
 from rsfm.jobs.segment import SegmentConfig
@@ -23,14 +26,21 @@ from rsfm.networks import EncoderNetwork, head_network
 from rsfm.outputs.classes import Classes
 from rsfm.outputs.confidence import Confidence
 from rsfm.outputs.embedding import Embedding
-from rsfm.raster.grid import Grid, Window, parse_area
+from rsfm.raster.area import Area, read_area
+from rsfm.raster.background import Background, Work
+from rsfm.raster.grid import Grid, Window
 from rsfm.raster.polygons import polygonise
 from rsfm.raster.reader import Raster, check_has_valid_pixels, open_raster
+from rsfm.raster.tiling import plan_tiles
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 from rsfm.training.finetuning import check_bands
+from rsfm.unfinished import Unfinished, common_row
 
 BATCH = 4
+MAPPED = 0.95
+"""Share of the work before polygons are made."""
+CLASSES_FILE, CONFIDENCE_FILE = "segmentation.tif", "confidence.tif"
 SAMPLED_TILES = 48
 SAMPLED_CELLS = 100_000
 CLASSES_NODATA, PERCENTILES = 255, (2, 98)
@@ -41,32 +51,59 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
     device = choose_device(config.device, run)
     model = model_file.load(config.model)
     network = head_network(model).to(device)
-    path, confidence_path = run.outputs / "segmentation.tif", run.outputs / "confidence.tif"
     with open_raster(config.raster) as raster:
         check_bands(model, raster)
+        area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
-        window = parse_area(raster.grid, config.area)
-        grid = raster.grid.crop(window)
-        metadata = provenance(model, raster, config.model_dump_json(), device)
-        counts = np.zeros(len(model.card.classes) + 1, np.int64)
-        with (
-            RasterWriter(path, Classes, grid, colours=_palette(model), metadata=metadata) as classes,
-            RasterWriter(confidence_path, Confidence, grid, metadata=metadata) as confidence,
-        ):
-
-            def finish(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
-                label_HW, share_HW = classify(logits_KHW, valid_HW)
-                classes.write(label_HW[None])
-                confidence.write(share_HW[None])
-                np.add.at(counts, label_HW[valid_HW], 1)
-
-            run_tiles(network, raster, window, config.tiling, device, BATCH, finish, run.check, _progress(run, 0.95))
+        unfinished = Unfinished(run, raster, config.model, config.model_dump_json())
+        place = _Place(raster, area, config.tiling, device)
+        counts = _map_classes(network, place, model, config, unfinished, run)
+        grid = raster.grid.crop(area.window)
     names = {name.value: name.name for name in model.card.classes}
-    _report_segmentation(config, run, model, path, confidence_path)
     if config.polygons:
-        _polygons(config, run, path, names, model)
-    share = counts[1:] / max(counts.sum(), 1)
-    return {"area_m2": {names[i + 1]: round(float(counts[i + 1] * grid.pixel_area), 1) for i in range(len(share))}}
+        _polygons(config, run, names, model)
+    return {
+        "area_m2": {name: round(float(counts[value] * grid.pixel_area), 1) for value, name in names.items()},
+    }
+
+
+def _map_classes(
+    network: TileNetwork, place: "_Place", model: Model, config: SegmentConfig, unfinished: Unfinished, run: Run
+) -> NDArray[np.int64]:
+    """Write classes and confidence, from where an earlier start ended, and count the pixels of each class."""
+    grid = place.raster.grid.crop(place.area.window)
+    options: dict[str, Any] = {
+        "metadata": provenance(model, place.raster, config.model_dump_json(), place.device),
+        "unfinished": unfinished.folder,
+        "check": run.check,
+    }
+    counts = np.zeros(256, np.int64)
+    with _reported(run.outputs / CLASSES_FILE, lambda: _report_segmentation(config, run, model)), ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                RasterWriter(run.outputs / CLASSES_FILE, Classes, grid, colours=_palette(model), **options)
+            )
+        ]
+        if config.confidence:
+            path = run.outputs / CONFIDENCE_FILE
+            writers.append(stack.enter_context(RasterWriter(path, Confidence, grid, **options)))
+        row = common_row(*writers)
+        for rows_CHW in writers[0].done(row):
+            np.add(counts, np.bincount(rows_CHW.ravel(), minlength=256), out=counts)
+
+        def finish(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
+            label_HW, share_HW = classify(logits_KHW, valid_HW)
+            maps: tuple[NDArray[Any], ...] = (label_HW, share_HW)
+
+            def write() -> None:
+                for writer, rows_HW in zip(writers, maps, strict=False):
+                    writer.write(rows_HW[None])
+                np.add(counts, np.bincount(label_HW.ravel(), minlength=256), out=counts)
+
+            return write, label_HW.nbytes + share_HW.nbytes
+
+        _map_rows(network, place, row, unfinished, finish, run)
+    return counts
 
 
 def classify(
@@ -93,27 +130,34 @@ def embed(config: EmbedConfig, run: Run) -> dict[str, Any]:
     model = model_file.load(config.model)
     with open_raster(config.raster) as raster:
         check_bands(model, raster)
+        area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
-        window = parse_area(raster.grid, config.area)
+        unfinished = Unfinished(run, raster, config.model, config.model_dump_json())
+        place = _Place(raster, area, config.tiling, device)
         plain = EncoderNetwork(model.encoder(), model.card.statistics).to(device)
         run.progress(0, "Sampling features for the principal components")
-        sample_ND = _sample(plain, raster, config, device, run)
-        basis = fit_components(sample_ND, config.components)
+        basis = _keep_basis(unfinished, lambda: fit_components(_sample(plain, place, config, run), config.components))
         network = EncoderNetwork(
             plain.encoder, model.card.statistics, torch.from_numpy(basis.mean_D), torch.from_numpy(basis.components_KD)
         ).to(device)
         names = [f"PC{k + 1}" if config.components else f"feature {k + 1}" for k in range(network.outputs)]
-        grid = raster.grid.shrink(network.stride).crop(window.cells(network.stride))
+        grid = raster.grid.shrink(network.stride).crop(area.window.cells(network.stride))
         metadata = provenance(model, raster, config.model_dump_json(), device)
         path = run.outputs / "embedding.tif"
-        with RasterWriter(path, Embedding, grid, len(names), names, metadata=metadata) as writer:
+        style = {"bands": [1, 2, 3][: len(names)], "ranges": basis.ranges[:3]}
+        title = f"Embedding of {Path(config.raster).stem}"
+        with (
+            _reported(path, lambda: run.output("embedding", path, title, **style)),
+            RasterWriter(
+                path, Embedding, grid, len(names), names, None, metadata, unfinished.folder, run.check
+            ) as writer,
+        ):
 
-            def finish(features_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
-                writer.write(np.where(valid_HW, features_KHW, np.nan).astype(np.float32))
+            def finish(features_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
+                rows_KHW = np.where(valid_HW, features_KHW, np.float32(np.nan))
+                return lambda: writer.write(rows_KHW), rows_KHW.nbytes
 
-            run_tiles(network, raster, window, config.tiling, device, BATCH, finish, run.check, _progress(run, 0.98))
-    style = {"bands": [1, 2, 3][: len(names)], "ranges": basis.ranges[:3]}
-    run.output("embedding", path, f"Embedding of {Path(config.raster).stem}", **style)
+            _map_rows(network, place, common_row(writer), unfinished, finish, run)
     return {"explained": round(basis.explained, 4), "components": len(names), "cell_m": round(grid.gsd, 3)}
 
 
@@ -179,11 +223,85 @@ def provenance(model: Model, raster: Raster, config: str, device: str) -> dict[s
     }
 
 
-def _sample(network: EncoderNetwork, raster: Raster, config: EmbedConfig, device: str, run: Run) -> NDArray[np.float32]:
+class _Place(NamedTuple):
+    """What is mapped, how it is cut, and on which device."""
+
+    raster: Raster
+    area: Area
+    tiling: TilingConfig
+    device: str
+
+
+def _map_rows(
+    network: TileNetwork,
+    place: _Place,
+    row: int,
+    unfinished: Unfinished,
+    finish: Callable[[NDArray[np.float32], NDArray[np.bool_]], tuple[Work, int]],
+    run: Run,
+) -> None:
+    """Run a network over the rows from `row` of the result on.
+
+    Args:
+        finish: returns what is to be done with rows in another thread, and the bytes that it holds.
+    """
+    raster, area, tiling, device = place
+    cells, window = area.window.cells(network.stride), area.window
+    if row == cells.height:
+        return
+    top = max((cells.row + row) * network.stride, window.row)
+    rest = window._replace(row=top, height=window.row + window.height - top)
+    done = row / cells.height
+    if "batch" not in unfinished.kept:
+        side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
+        unfinished.keep(batch=choose_batch(network, raster.bands, side, device, unfinished.model))
+    inside = None if area.outlines is None else area.inside
+    with Background() as background:
+        run_tiles(
+            network,
+            raster,
+            rest,
+            tiling,
+            device,
+            int(unfinished.kept["batch"]),
+            lambda rows_KHW, valid_HW: background.do(*finish(rows_KHW, valid_HW)),
+            run.check,
+            lambda part: run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped"),
+            inside,
+        )
+
+
+@contextmanager
+def _reported(path: Path, report: Callable[[], None]) -> Iterator[None]:
+    """Report a file once it is there, also when the user stops the run."""
+    try:
+        yield
+    except Stopped:
+        if path.exists():
+            report()
+        raise
+    report()
+
+
+def _keep_basis(unfinished: Unfinished, fit: Callable[[], Basis]) -> Basis:
+    """Fit the components at the first start, and take the same ones at every later."""
+    file = unfinished.folder / "basis.npz"
+    if not file.exists():
+        basis = fit()
+        partial = file.with_name("basis.partial.npz")
+        np.savez(partial, mean=basis.mean_D, components=basis.components_KD, ranges=basis.ranges, kept=basis.explained)
+        os.replace(partial, file)
+    with np.load(file) as kept:
+        ranges = [(float(low), float(high)) for low, high in kept["ranges"]]
+        return Basis(kept["mean"], kept["components"], ranges, float(kept["kept"]))
+
+
+def _sample(network: EncoderNetwork, place: _Place, config: EmbedConfig, run: Run) -> NDArray[np.float32]:
     """Sample features from tiles spread over the area."""
-    window = parse_area(raster.grid, config.area)
+    window = place.area.window
     random = np.random.default_rng(config.seed)
     side = min(config.tiling.tile_size, window.height, window.width)
+    inside = None if place.area.outlines is None else place.area.inside
     parts: list[NDArray[np.float32]] = []
 
     def keep(features_DHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
@@ -194,16 +312,13 @@ def _sample(network: EncoderNetwork, raster: Raster, config: EmbedConfig, device
         run.check()
         row = window.row + int(random.integers(window.height - side + 1))
         column = window.column + int(random.integers(window.width - side + 1))
-        place = Window(row, column, side, side)
-        run_tiles(network, raster, place, config.tiling, device, BATCH, keep, run.check, lambda _: None)
+        at = Window(row, column, side, side)
+        ignore = lambda _: None  # noqa: E731
+        run_tiles(network, place.raster, at, config.tiling, place.device, BATCH, keep, run.check, ignore, inside)
     sample_ND = np.concatenate(parts)
     if len(sample_ND) < 2:
         raise UserError("The area has hardly a valid pixel. Choose a larger one under 'Area'.", "area")
     return sample_ND[random.permutation(len(sample_ND))[:SAMPLED_CELLS]]
-
-
-def _progress(run: Run, share: float) -> Callable[[float], None]:
-    return lambda fraction: run.progress(fraction * share, f"{fraction:.0%} of the tiles")
 
 
 def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
@@ -213,19 +328,20 @@ def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     return {name.value: channels(name.colour) for name in model.card.classes}
 
 
-def _report_segmentation(config: SegmentConfig, run: Run, model: Model, path: Path, confidence_path: Path) -> None:
+def _report_segmentation(config: SegmentConfig, run: Run, model: Model) -> None:
     title = f"Classes of {Path(config.raster).stem}"
-    run.output("classes", path, title, classes=[name.model_dump() for name in model.card.classes])
+    classes = [name.model_dump() for name in model.card.classes]
+    run.output("classes", run.outputs / CLASSES_FILE, title, classes=classes)
     if config.confidence:
-        run.output("confidence", confidence_path, "Confidence", minimum=0, maximum=1)
-    else:
-        confidence_path.unlink()
+        run.output("confidence", run.outputs / CONFIDENCE_FILE, "Confidence", minimum=0, maximum=1)
 
 
-def _polygons(config: SegmentConfig, run: Run, path: Path, names: dict[int, str], model: Model) -> None:
-    run.progress(0.96, "Polygons")
+def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Model) -> None:
+    def done(part: float) -> None:
+        run.check()
+        run.progress(MAPPED + (1 - MAPPED) * part, "Polygons")
+
     target = run.outputs / "segmentation.gpkg"
-    polygonise(path, target, names, config.minimum_area, "class")
-    run.output(
-        "polygons", target, "Polygons of the classes", classes=[name.model_dump() for name in model.card.classes]
-    )
+    polygonise(run.outputs / CLASSES_FILE, target, names, config.minimum_area, "class", done)
+    classes = [name.model_dump() for name in model.card.classes]
+    run.output("polygons", target, "Polygons of the classes", classes=classes)

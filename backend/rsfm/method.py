@@ -70,6 +70,8 @@ class Method(nn.Module):
         undecayed: names of parameters that weight decay leaves alone, besides biases and norms.
         presets: values of the whole pretrain config that make a recipe, the default first.
         encoder: what is kept.
+        dates: of a window that a step looks at; above 1, a sample has them where the rasters do.
+        timed: when the dates were is learned from, so that it must be known.
     """
 
     name: ClassVar[str]
@@ -78,10 +80,27 @@ class Method(nn.Module):
     undecayed: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[tuple[Preset, ...]] = ()
     encoder: Encoder
+    dates: int = 1
+    timed: bool = False
 
     @abstractmethod
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__()
+
+    def prepare(self, places_N2: Tensor) -> tuple[str, ...]:
+        """Look at the places that will be learned from, before the first step; a resumed run does it again.
+
+        Args:
+            places_N2: latitude and longitude of windows' centres in degrees, a place of several dates once.
+
+        Returns:
+            What the user should know, in sentences.
+        """
+        return ()
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return what the model file keeps of the method, beside the encoder."""
+        return {}
 
     @abstractmethod
     def loss(self, sample: Sample, progress: float) -> Loss:

@@ -20,6 +20,8 @@ from rsfm.raster.statistics import Statistics
 
 CARD = "rsfm"
 FORMAT = 1
+TIMELESS = frozenset({"gassl", "seco"})
+"""Methods whose positives are other dates of the same place, in whole or in part."""
 
 
 class ClassName(Config):
@@ -59,6 +61,11 @@ class Card(Config):
     trained_on: tuple[str, ...] = ()
     provenance: dict[str, Any] = Field(default_factory=dict)
     licence: str = "The licence of the imagery it was trained on."
+
+    @property
+    def ignores_time(self) -> bool:
+        """Whether it was trained to see a place on other dates as the same: GASSL, Ayush et al., 2021; SeCo, 2021."""
+        return self.method is not None and self.method.get("name") in TIMELESS
 
 
 class Model:

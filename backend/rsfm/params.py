@@ -47,6 +47,8 @@ VectorPath = Annotated[str, Field(min_length=1), Hint(widget="vector")]
 """A file, or "file|layername=name" as QGIS writes it."""
 FieldName = Annotated[str, Hint(widget="field")]
 """Name of an attribute; the schema entry `of` names the vector parameter it belongs to."""
+FilePath = Annotated[str, Field(min_length=1), Hint(widget="file")]
+"""A file that is no layer; the schema entry `filter` names its kinds, such as "Weights (*.pth *.ckpt)"."""
 ModelPath = Annotated[str, Field(min_length=1), Hint(widget="model")]
 OptionalModelPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="model", optional=True)]
 Area = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="area", optional=True)]

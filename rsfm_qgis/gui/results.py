@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qgis.core import Qgis, QgsCoordinateTransform, QgsRectangle
-from qgis.PyQt.QtCore import QObject, QTimer, QUrl
+from qgis.PyQt.QtCore import QObject, QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import QPushButton
 
 from rsfm_qgis import layers
 from rsfm_qgis.gui.editor import Workspace
+from rsfm_qgis.gui.turns import Turns
 from rsfm_qgis.runs import RunState
+from rsfm_qgis.schema import jobs
 
 
 class Results(QObject):
@@ -23,6 +25,7 @@ class Results(QObject):
         super().__init__(parent)
         self._workspace, self._bar = workspace, message_bar
         self._started: set[str] = set()
+        self._turns = Turns(self)
         workspace.runs.ended.connect(self._end)
 
     def expect(self, folder: str) -> None:
@@ -35,9 +38,13 @@ class Results(QObject):
 
     def show(self, folder: str) -> None:
         """Bring a run's layers onto the map and zoom to them."""
+        self._turns.add(self._show(folder))
+
+    def _show(self, folder: str) -> Iterator[None]:
+        if layers.find_group(self._workspace.project, folder) is None:
+            for _ in layers.add_run(self._workspace.project, Path(folder)):
+                yield
         group = layers.find_group(self._workspace.project, folder)
-        if group is None:
-            group = layers.put_on_map(self._workspace.project, layers.open_run(Path(folder)))
         if group is None:
             self.warn(self.tr("This run made no layers, or they were removed."))
             return
@@ -53,35 +60,38 @@ class Results(QObject):
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(Path(folder) / "log.txt")))
 
     def _end(self, folder: str) -> None:
-        """Leave the news of the run to the others first: opening layers takes its time."""
-        QTimer.singleShot(0, partial(self._open, folder))
+        self._turns.add(self._open(folder))
 
-    def _open(self, folder: str) -> None:
+    def _open(self, folder: str) -> Iterator[None]:
+        """Bring the layers of a run that was started here onto the map, then tell of its end."""
         run = self._workspace.runs.get(folder)
         if run is None:
             return
-        opened = None
-        if run.state in {"done", "stopped"} and folder in self._started:
-            opened = layers.open_run(Path(folder))
+        is_ours = folder in self._started
         self._started.discard(folder)
-        QTimer.singleShot(0, partial(self._finish, run, opened))
+        if is_ours and run.state in {"done", "stopped"}:
+            for _ in layers.add_run(self._workspace.project, Path(folder)):
+                yield
+        yield from self._tell(run)
 
-    def _finish(self, run: RunState, opened: layers.OpenRun | None) -> None:
-        if opened is not None:
-            layers.put_on_map(self._workspace.project, opened)
-        self._tell(run)
+    def _tell(self, run: RunState) -> Iterator[None]:
+        """Say in the message bar how a run ended: the message is made in one turn and shown in the next."""
+        item, level = self._make_message(run)
+        yield
+        self._bar.pushWidget(item, level, 0 if level == Qgis.MessageLevel.Warning else 15)
 
-    def _tell(self, run: RunState) -> None:
+    def _make_message(self, run: RunState) -> tuple[Any, Any]:
         if run.state == "done":
             text, level = self._headline(run), Qgis.MessageLevel.Success
         elif run.state in {"stopped", "cancelled"}:
             text, level = f"{run.state.capitalize()}.", Qgis.MessageLevel.Info
         else:
             text, level = run.error or run.state.capitalize(), Qgis.MessageLevel.Warning
-        item = self._bar.createMessage(run.title, " ".join([text, *run.warnings[:1]]))
+        job = jobs().get(run.job)  # its name alone: the bar has two short lines, and the run strip names the rest
+        item = self._bar.createMessage(job.title if job else run.title, " ".join([text, *run.warnings[:1]]))
         for title, method in self._offers(run):
             self._add_button(item, title, method, run.folder)
-        self._bar.pushWidget(item, level, 0 if level == Qgis.MessageLevel.Warning else 15)
+        return item, level
 
     def _headline(self, run: RunState) -> str:
         """Return the first sentence of what was found: the bar has one line, the report has the rest."""

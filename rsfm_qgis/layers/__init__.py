@@ -5,10 +5,10 @@ Nothing here needs the QGIS window: it works in a script, in qgis_process and in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from qgis.core import QgsLayerTreeGroup, QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 
@@ -20,20 +20,14 @@ RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".shp"}
 
 
-class OpenRun(NamedTuple):
-    """A run's layers, opened and styled but not yet on the map."""
+def add_run(project: QgsProject, folder: Path) -> Iterator[QgsLayerTreeGroup]:
+    """Put a run's layers on the map, one at each step, and yield their group after each; nothing where there is none.
 
-    title: str
-    folder: str
-    layers: list[tuple[Output, QgsMapLayer]]
-
-
-def open_run(folder: Path) -> OpenRun:
-    """Open the layers of a run's folder."""
+    Opening a layer takes its time: between two steps the window can do something else.
+    """
     run = read_run(folder)
     history = f"RSFM {run.get('version', '')}, {run.get('job', '')}, {run.get('created', '')}, {folder}"
-    layers = open_layers(read_record(folder).outputs, history)
-    return OpenRun(run.get("title") or folder.name, str(folder), layers)
+    yield from _add(project, run.get("title") or folder.name, str(folder), read_record(folder).outputs, history)
 
 
 def add_outputs(
@@ -49,37 +43,37 @@ def add_outputs(
         The group; None where no output is a layer.
     """
     read = [output if isinstance(output, Output) else read_output(output) for output in outputs]
-    return put_on_map(project, OpenRun(title, "", open_layers(read, history)))
+    groups = list(_add(project, title, "", read, history))
+    return groups[-1] if groups else None
 
 
-def open_layers(outputs: Sequence[Output], history: str) -> list[tuple[Output, QgsMapLayer]]:
-    """Open and style the outputs that are layers, the topmost first."""
-    ordered = sorted(outputs, key=lambda output: kind_of(output).order)
-    made = [(output, make_layer(output, history)) for output in ordered]
-    return [(output, layer) for output, layer in made if layer is not None]
-
-
-def put_on_map(project: QgsProject, run: OpenRun) -> QgsLayerTreeGroup | None:
-    """Add layers as a group at the top of the layer tree, polygons above rasters; None where there are none."""
-    if not run.layers:
-        return None
-    group = project.layerTreeRoot().insertGroup(0, run.title)
-    group.setCustomProperty(RUN_PROPERTY, run.folder)
-    kinds = {output.kind for output, _ in run.layers}
-    project.addMapLayers([layer for _, layer in run.layers], False)
-    for output, layer in run.layers:
+def _add(
+    project: QgsProject, title: str, folder: str, outputs: Sequence[Output], history: str
+) -> Iterator[QgsLayerTreeGroup]:
+    """Add layers as a group at the top of the layer tree, polygons above rasters."""
+    group = None
+    kinds = {output.kind for output in outputs}
+    for output in sorted(outputs, key=lambda output: kind_of(output).order):
+        layer = make_layer(output, history)
+        if layer is None:
+            continue
+        if group is not None and group not in project.layerTreeRoot().findGroups(True):
+            return  # somebody took it off the map between two steps
+        if group is None:
+            group = project.layerTreeRoot().insertGroup(0, title)
+            group.setCustomProperty(RUN_PROPERTY, folder)
+        project.addMapLayer(layer, False)
         node = group.addLayer(layer)
-        kind = kind_of(output)
-        node.setItemVisibilityChecked(kind.is_shown(kinds))
-        node.setExpanded(kind.is_unfolded)
-    group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
-    group.setExpanded(True)
-    return group
+        node.setItemVisibilityChecked(kind_of(output).is_shown(kinds))
+        node.setExpanded(kind_of(output).is_unfolded)
+        group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
+        group.setExpanded(True)
+        yield group
 
 
 def find_group(project: QgsProject, folder: str) -> QgsLayerTreeGroup | None:
     """Find the group of a run that is still on the map."""
-    groups = project.layerTreeRoot().findGroups()
+    groups = project.layerTreeRoot().findGroups(True)
     return next((group for group in groups if group.customProperty(RUN_PROPERTY) == folder and folder), None)
 
 

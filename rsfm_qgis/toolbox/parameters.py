@@ -213,6 +213,10 @@ def _model(name: str, label: str, _field: Field, optional: bool, _all: Any) -> Q
     return QgsProcessingParameterFile(name, label, extension="safetensors", optional=optional)
 
 
+def _file(name: str, label: str, field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
+    return QgsProcessingParameterFile(name, label, optional=optional, fileFilter=field.details.get("filter", ""))
+
+
 def _area(name: str, label: str, _field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
     return QgsProcessingParameterExtent(name, label, None, optional)
 
@@ -248,6 +252,7 @@ _PARAMETERS: dict[str, Any] = {
     "rasters": _rasters,
     "vector": _vector,
     "field": _attribute,
+    "file": _file,
     "model": _model,
     "area": _area,
     "number": _number,

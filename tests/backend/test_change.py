@@ -10,7 +10,7 @@ import rasterio
 import shapely
 from rasterio.transform import from_origin
 from rasterio.warp import transform
-from rsfm import cli, runs
+from rsfm import cli, model_file, runs
 from rsfm.change import detect_change
 from rsfm.errors import Cancelled, UserError
 from rsfm.jobs.detect_change import DetectChangeConfig
@@ -348,6 +348,12 @@ def test_the_encoder_of_a_model_makes_the_second_layer_on_a_shifted_grid(
     changed_HW = found_HW[40 // cells + 2 : 64 // cells - 2, 70 // cells + 2 : 100 // cells - 2]
     assert np.median(changed_HW) > 1.5 * np.nanmedian(found_HW)
     assert not list((made.outputs.parent / "checkpoints").iterdir())
+    assert "same" not in " ".join(event["text"] for event in made.of("warning"))
+    timeless = tmp_path / "timeless.safetensors"
+    loaded = model_file.load(model)
+    model_file.save(timeless, loaded.card.model_copy(update={"method": {"name": "gassl"}}), loaded.tensors)
+    warned = compare(before, after, model=str(timeless), device="cpu").of("warning")
+    assert "see a place on two dates as the same" in " ".join(event["text"] for event in warned)  # pitfall G10
     with pytest.raises(UserError, match="trained on 3 bands and the rasters have 2") as caught:
         compare(make_raster(before_CHW[:2], "two.tif"), make_raster(before_CHW[:2], "two_after.tif"), model=model)
     assert caught.value.field == "model"

@@ -8,10 +8,11 @@ import torch
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rsfm import inference
+from rsfm import canvas, inference
 from rsfm.errors import Stopped, UserError
 from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
+from rsfm.raster import strips
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import open_raster
 from torch import nn
@@ -287,9 +288,10 @@ def test_small_budgets_of_memory_do_not_change_the_result(tmp_path, monkeypatch,
     pixels[:, :, 100:180] = np.nan
     path = write(tmp_path / "a.tif", pixels)
     expected, expected_valid = result(Toy(2, margin), path)
-    budgets = {"STRIP": 2 * 4 * 64 * 130, "CANVAS": 1, "FINISH": 300 * 3 * 4 * 5, "WAITING": 1}
-    for name, size in budgets.items():
-        monkeypatch.setattr(inference, f"{name}_BYTES", size)
+    monkeypatch.setattr(strips, "STRIP_BYTES", 2 * 4 * 64 * 130)
+    monkeypatch.setattr(canvas, "CANVAS_BYTES", 1)
+    monkeypatch.setattr(canvas, "FINISH_BYTES", 300 * 3 * 4 * 5)
+    monkeypatch.setattr(inference, "WAITING_BYTES", 1)
     found, valid = result(Toy(2, margin), path)
     np.testing.assert_array_equal(valid, expected_valid)
     np.testing.assert_array_equal(found[:, valid], expected[:, valid])

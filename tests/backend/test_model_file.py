@@ -1,5 +1,6 @@
 """Model files: what goes in comes out, and nothing is unpickled."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def test_encoder_comes_back_bit_for_bit(tmp_path, bands):
     pixels = torch.randn(2, bands, 64, 64)
     assert torch.equal(loaded.encoder().embedding(pixels), encoder.embedding(pixels))
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_model_of_before_errors_were_stated_still_loads(tmp_path):
+    old = {"mean": [1.0], "std": [2.0], "low": [0.0], "high": [9.0], "count": [10]}
+    card = Card(bands=1, statistics=statistics(1), gsd=10).model_dump() | {"statistics": old}
+    save_file({"a": torch.zeros(1)}, tmp_path / "old.safetensors", metadata={"rsfm": json.dumps(card)})
+    found = model_file.load(str(tmp_path / "old.safetensors")).card.statistics
+    assert found == statistics(1)
+    assert "not known" in found.how
 
 
 class Attack:

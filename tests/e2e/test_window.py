@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "e2e"
 PYTHON = ROOT / "backend" / ".venv" / "bin" / "python"
 SLOWEST_MILLISECONDS = 50
-SLOWEST_WAIT_MILLISECONDS = 200  # by the clock, beside other processes
+SLOWEST_WAIT_MILLISECONDS = 100  # by the clock, beside other processes
 SECONDS = 540
 
 

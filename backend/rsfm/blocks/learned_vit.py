@@ -3,52 +3,37 @@
 Dosovitskiy et al., 2021, arXiv:2010.11929; Caron et al., 2021, arXiv:2104.14294; the token of the pixel size: Straka et
 al., 2025, "SatDINO".
 
-Shape letters: B batch, C bands, H rows, W columns, L patches, K patches given, T tokens, D width, h and w rows and
-columns of patches.
+Shape letters: B batch, C bands, H rows, W columns, L patches, K patches given, T tokens, D width.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rsfm.blocks.positions import scale_positions
 from rsfm.blocks.projection import initialise_normal
-from rsfm.blocks.transformer import SIZES, TokenEncoder, transformer_blocks
-from rsfm.encoder import EncoderConfig, FeatureMap
-from rsfm.errors import UserError
-from rsfm.params import Channels, Pixels
+from rsfm.blocks.transformer import (
+    Pooling,
+    TokenEncoder,
+    TransformerConfig,
+    lay_out,
+    middle_and_last,
+    transformer_blocks,
+)
+from rsfm.encoder import FeatureMap
 
-GIANT = {"giant": (1024, 40, 16)}
-"""What PerA calls ViT-G/16-1024."""
 
-
-class LearnedViTConfig(EncoderConfig):
+class LearnedViTConfig(TransformerConfig):
     """Vision transformer with learned positions."""
 
-    size: Literal["tiny", "small", "base", "large", "giant", "free"] = Field(
+    size: Literal["tiny", "small", "base", "large", "giant", "free"] = Field(  # type: ignore[assignment]
         "free", description="Published size; free takes width, depth and heads below."
     )
-    patch_size: Pixels = Field(4, ge=1, le=64, description="Side of a patch; the window is a multiple of it.")
-    window: Pixels = Field(32, ge=4, le=2048, description="Side of the windows that the positions are learned for.")
-    width: Channels = Field(192, ge=4, le=4096, multiple_of=4, description="Features of a patch.")
-    depth: Channels = Field(4, ge=1, le=64, description="Number of blocks.")
-    heads: Channels = Field(3, ge=1, le=64, description="Attention heads of a block.")
-    pooling: Literal["class", "mean"] = Field(
-        "class", description="A window's vector: the class token, or the mean of its patches."
-    )
+    pooling: Pooling = "class"
     gsd_token: bool = Field(False, description="Add a token that learns the size of a pixel; SatDINO needs it.")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"Width ({self.width}) must be a multiple of heads ({self.heads}).")
-        if self.window % self.patch_size:
-            raise ValueError(f"Window ({self.window} px) must be a multiple of the patch size ({self.patch_size} px).")
-        return self
 
 
 class LearnedViT(TokenEncoder):
@@ -56,10 +41,8 @@ class LearnedViT(TokenEncoder):
 
     def __init__(self, config: Any, bands: int) -> None:
         super().__init__(config, bands)
-        width, depth, heads = (SIZES | GIANT).get(config.size, (config.width, config.depth, config.heads))
-        self.bands, self.width, self.stride, self.margin = bands, width, config.patch_size, None
-        self.patch_size, self.window, self.pooling = config.patch_size, config.window, config.pooling
-        self.last_tokens = int(config.gsd_token)
+        width, depth, heads = config.shape()
+        self.pooling, self.last_tokens = config.pooling, int(config.gsd_token)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         if config.gsd_token:
             self.gsd_register = nn.Parameter(torch.zeros(1, 1, width))
@@ -79,7 +62,7 @@ class LearnedViT(TokenEncoder):
     def positions(self, pixels_BCHW: Tensor) -> Tensor:
         """Return positions_1LD of the patches of windows of this size."""
         height, width = pixels_BCHW.shape[2:]
-        positions_1TD = scale_positions(self.pos_embed, self._patches(pixels_BCHW), height == width, self.last_tokens)
+        positions_1TD = scale_positions(self.pos_embed, self.patches(pixels_BCHW), height == width, self.last_tokens)
         return positions_1TD[:, 1 : positions_1TD.shape[1] - self.last_tokens]
 
     def sequence(self, tokens_BKD: Tensor) -> Tensor:
@@ -100,14 +83,11 @@ class LearnedViT(TokenEncoder):
 
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
         """Return the middle block's features, normalised without weights, and the last one's with the norm."""
-        rows, columns = self._patches(pixels_BCHW)
-        half = len(self.blocks) // 2
-        middle_BTD = self.blocks[:half](self.sequence(self.embed(pixels_BCHW)))
-        last_BTD = self.norm(self.blocks[half:](middle_BTD))
-        middle_BTD = functional.layer_norm(middle_BTD, (self.width,), eps=1e-6)
+        rows, columns = self.patches(pixels_BCHW)
+        both = middle_and_last(self.blocks, self.norm, self.sequence(self.embed(pixels_BCHW)))
         return [
-            FeatureMap(tokens_BTD[:, 1 : 1 + rows * columns].mT.unflatten(2, (rows, columns)), self.patch_size)
-            for tokens_BTD in (middle_BTD, last_BTD)
+            FeatureMap(lay_out(encoded_BTD[:, 1 : 1 + rows * columns], rows, columns), self.stride)
+            for encoded_BTD in both
         ]
 
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:
@@ -122,13 +102,3 @@ class LearnedViT(TokenEncoder):
             return weights
         positions_1TD = torch.cat([positions_1TD, self.pos_embed[:, -1:].detach()], dim=1)
         return {**weights, "pos_embed": positions_1TD, "gsd_register": self.gsd_register.detach()}
-
-    def _patches(self, pixels_BCHW: Tensor) -> tuple[int, int]:
-        height, width = pixels_BCHW.shape[2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise UserError(
-                f"A window of {height} x {width} px is not a whole number of patches of {self.patch_size} px. "
-                f"Choose a multiple of {self.patch_size} under 'Window', and for the sizes of the views.",
-                "window",
-            )
-        return height // self.patch_size, width // self.patch_size

@@ -1,13 +1,15 @@
 """Hide patches at random, and cut windows into patches.
 
-Shape letters: B batch, C bands, H rows, W columns, L patches, S slices, N patches of all slices, K kept, D width, P
-values of a patch.
+Shape letters: B batch, C bands, H rows, W columns, L patches, S slices, N patches of all slices, K kept, M hidden, D
+width, P values of a patch.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from rsfm.errors import UserError
 
 
 class Split(NamedTuple):
@@ -30,7 +32,12 @@ def kept_count(patches: int, share_hidden: float) -> int:
 
 
 def split_patches(noise_BL: Tensor, kept: int) -> Split:
-    """Keep the patches with the least noise."""
+    """Keep the patches with the least noise.
+
+    Raises:
+        UserError: none is kept.
+    """
+    _refuse_none(kept, noise_BL.shape[1])
     order_BL = torch.argsort(noise_BL, dim=1, stable=True)
     restore_BL = torch.argsort(order_BL, dim=1)
     return Split(order_BL[:, :kept], restore_BL, (restore_BL >= kept).float())
@@ -39,6 +46,28 @@ def split_patches(noise_BL: Tensor, kept: int) -> Split:
 def take(tokens_BLD: Tensor, index_BK: Tensor) -> Tensor:
     """Take tokens_BKD by their indices."""
     return tokens_BLD.gather(1, index_BK[:, :, None].expand(-1, -1, tokens_BLD.shape[2]))
+
+
+def fill(tokens_BKD: Tensor, mask_token_11D: Tensor, split: Split) -> Tensor:
+    """Put the mask token in the place of each hidden patch, tokens_BLD; the class token stays first and is no patch."""
+    hidden = split.restore_BL.shape[1] - split.keep_BK.shape[1]
+    mask_BMD = mask_token_11D.to(tokens_BKD.dtype).expand(len(tokens_BKD), hidden, -1)
+    patches_BLD = take(torch.cat([tokens_BKD[:, 1:], mask_BMD], dim=1), split.restore_BL)
+    return torch.cat([tokens_BKD[:, :1], patches_BLD], dim=1)
+
+
+def standardise(patches: Tensor, valid: Tensor, over: tuple[int, ...]) -> Tensor:
+    """Take its mean from each patch and divide by its spread: unbiased variance, eps 1e-6 inside the root.
+
+    Args:
+        valid: float of the same shape, 1 for pixels that count.
+        over: dimensions that one mean is taken over.
+    """
+    count = valid.sum(over, keepdim=True)
+    mean = (patches * valid).sum(over, keepdim=True) / count.clamp(min=1)
+    centred = patches - mean
+    variance = (centred.square() * valid).sum(over, keepdim=True) / (count - 1).clamp(min=1)
+    return centred / (variance + 1e-6).sqrt()
 
 
 def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
@@ -66,7 +95,11 @@ def split_positions(noise_BL: Tensor, slices: int, kept_each: int, kept: int) ->
     Args:
         kept_each: patches that each slice keeps.
         kept: tokens kept in all.
+
+    Raises:
+        UserError: a slice keeps none.
     """
+    _refuse_none(kept_each, noise_BL.shape[1])
     order_BL = torch.argsort(noise_BL, dim=1, stable=True)
     start_S1 = noise_BL.shape[1] * torch.arange(slices, device=noise_BL.device)[:, None]
     keep_BN, hide_BN = (
@@ -75,3 +108,12 @@ def split_positions(noise_BL: Tensor, slices: int, kept_each: int, kept: int) ->
     order_BN = torch.cat([keep_BN, hide_BN], dim=1)
     restore_BN = torch.argsort(order_BN, dim=1)
     return Split(order_BN[:, :kept], restore_BN, (restore_BN >= kept).float())
+
+
+def _refuse_none(kept: int, patches: int) -> None:
+    if kept == 0:
+        raise UserError(
+            f"All {patches} patches of a window are hidden, which leaves nothing to learn from. "
+            "Make 'Window' larger, or 'Mask ratio' smaller.",
+            "window",
+        )

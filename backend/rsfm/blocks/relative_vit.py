@@ -9,43 +9,30 @@ h and w rows and columns of patches.
 import math
 from collections.abc import Iterator
 from functools import lru_cache, partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from timm.layers.patch_embed import PatchEmbed
 from timm.models.beit import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rsfm.encoder import Encoder, EncoderConfig, FeatureMap
-from rsfm.errors import UserError
-from rsfm.params import Channels, Hint, Pixels
+from rsfm.blocks.transformer import PatchEncoder, TransformerConfig, lay_out
+from rsfm.encoder import FeatureMap
+from rsfm.params import Hint
 
 TO_CLASS = 3
 """Relative positions that lead from or to the class token: to a patch, from a patch, to itself."""
 
 
-class RelativeViTConfig(EncoderConfig):
+class RelativeViTConfig(TransformerConfig):
     """Vision transformer with relative positions."""
 
-    patch_size: Pixels = Field(4, ge=1, le=64, description="Side of a patch; the window is a multiple of it.")
-    window: Pixels = Field(32, ge=4, le=2048, description="Side of the windows that it learns from.")
-    width: Channels = Field(192, ge=4, le=4096, multiple_of=4, description="Features of a patch.")
-    depth: Channels = Field(4, ge=1, le=64, description="Number of blocks.")
-    heads: Channels = Field(3, ge=1, le=64, description="Attention heads of a block.")
     layer_scale: Annotated[float, Hint(advanced=True)] = Field(
         0.1, ge=1e-6, le=1, description="How much a block adds at the start; less is steadier and slower."
     )
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"Width ({self.width}) must be a multiple of heads ({self.heads}).")
-        if self.window % self.patch_size:
-            raise ValueError(f"Window ({self.window} px) must be a multiple of the patch size ({self.patch_size} px).")
-        return self
 
 
 class RelativePositions(nn.Module):
@@ -88,21 +75,18 @@ def relative_index(rows: int, columns: int) -> Tensor:
         return torch.from_numpy(index_TT)
 
 
-class RelativeViT(Encoder):
+class RelativeViT(PatchEncoder):
     """Tokens are the class token, then the patches row by row."""
 
     def __init__(self, config: Any, bands: int) -> None:
         super().__init__(config, bands)
-        width, depth = config.width, config.depth
-        self.bands, self.width, self.stride, self.margin = bands, width, config.patch_size, None
-        self.patch_size, self.window = config.patch_size, config.window
+        width, depth, heads = config.shape()
         self.patch_embed = PatchEmbed(None, config.patch_size, bands, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.rel_pos_bias = RelativePositions(config.window // config.patch_size, config.heads)
+        self.rel_pos_bias = RelativePositions(self.grid, heads)
         norm: Any = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, qkv_bias=True, init_values=config.layer_scale, norm_layer=norm)
-            for _ in range(depth)
+            Block(width, heads, qkv_bias=True, init_values=config.layer_scale, norm_layer=norm) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks.apply(initialise_short)
@@ -142,7 +126,7 @@ class RelativeViT(Encoder):
         every = list(self.layers(self.embed(pixels_BCHW), rows))
         middle_BTD = functional.layer_norm(every[(len(every) - 1) // 2], (self.width,), eps=1e-6)
         return [
-            FeatureMap(tokens_BTD[:, 1:].mT.reshape(len(tokens_BTD), self.width, rows, columns), self.patch_size)
+            FeatureMap(lay_out(tokens_BTD[:, 1:], rows, columns), self.stride)
             for tokens_BTD in (middle_BTD, self.norm(every[-1]))
         ]
 
@@ -152,17 +136,6 @@ class RelativeViT(Encoder):
         *_, last_BTD = self.layers(self.embed(pixels_BCHW), rows)
         embedding_BD: Tensor = self.norm(last_BTD[:, 1:].mean(1))
         return embedding_BD
-
-    def patches(self, pixels_BCHW: Tensor) -> tuple[int, int]:
-        """Return rows and columns of patches; errors as in `embed`."""
-        height, width = pixels_BCHW.shape[2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise UserError(
-                f"A window of {height} x {width} px is not a whole number of patches of {self.patch_size} px. "
-                f"Choose a multiple of {self.patch_size} under 'Window'.",
-                "window",
-            )
-        return height // self.patch_size, width // self.patch_size
 
 
 def initialise_short(module: nn.Module) -> None:

@@ -8,49 +8,36 @@ slice), K tokens given, D width, E features of what tells a slice, h and w rows 
 """
 
 from abc import abstractmethod
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rsfm.blocks.positions import grid_positions, sincos_2d
-from rsfm.blocks.transformer import SIZES, initialise, transformer_blocks
-from rsfm.encoder import Encoder, EncoderConfig, FeatureMap
+from rsfm.blocks.transformer import (
+    PatchEncoder,
+    Pooling,
+    TransformerConfig,
+    initialise,
+    lay_out,
+    middle_and_last,
+    transformer_blocks,
+)
+from rsfm.encoder import FeatureMap
 from rsfm.errors import UserError
 from rsfm.params import Channels, Pixels
 
 
-class SlicedViTConfig(EncoderConfig):
+class SlicedViTConfig(TransformerConfig):
     """Vision transformer over slices of a window."""
 
-    size: Literal["tiny", "small", "base", "large", "free"] = Field(
-        "free", description="Published size; free takes width, depth and heads below."
-    )
     patch_size: Pixels = Field(8, ge=1, le=64, description="Side of a patch; the window is a multiple of it.")
-    window: Pixels = Field(32, ge=4, le=2048, description="Side of the windows whose positions are kept in the file.")
     width: Channels = Field(192, ge=8, le=4096, multiple_of=2, description="Features of a patch.")
-    depth: Channels = Field(4, ge=1, le=64, description="Number of blocks.")
-    heads: Channels = Field(3, ge=1, le=64, description="Attention heads of a block.")
-    pooling: Literal["class", "mean"] = Field(
-        "mean", description="A window's vector: the class token, or the mean of its patches."
-    )
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"Width ({self.width}) must be a multiple of heads ({self.heads}).")
-        if self.window % self.patch_size:
-            raise ValueError(f"Window ({self.window} px) must be a multiple of the patch size ({self.patch_size} px).")
-        return self
-
-    def shape(self) -> tuple[int, int, int]:
-        """Return width, depth and heads."""
-        return SIZES.get(self.size, (self.width, self.depth, self.heads))
+    pooling: Pooling = "mean"
 
 
-class SlicedViT(Encoder):
+class SlicedViT(PatchEncoder):
     """Pixels come as pixels_BTCHW; patches of all slices pass the blocks together, after one class token.
 
     Attributes:
@@ -70,9 +57,7 @@ class SlicedViT(Encoder):
         super().__init__(config, bands)
         width, depth, heads = config.shape()
         _check_widths(width, told)
-        self.bands, self.width, self.stride, self.margin = bands, width, config.patch_size, None
-        self.patch_size, self.window, self.pooling, self.told = config.patch_size, config.window, config.pooling, told
-        self.grid = config.window // config.patch_size
+        self.pooling, self.told = config.pooling, told
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         positions_1LD = sincos_2d(width - told, self.grid, self.grid, class_token=True)[None].float()
         self.pos_embed = nn.Parameter(positions_1LD, requires_grad=False)
@@ -114,15 +99,10 @@ class SlicedViT(Encoder):
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
         """Return the middle block's features, normalised without weights, and the last one's; the mean of slices."""
         pixels_BTCHW, time_BT3 = self.dateless(pixels_BCHW)
-        rows, columns = self.patches(pixels_BTCHW)
-        half = len(self.blocks) // 2
-        middle_BKD = self.blocks[:half](self._with_class(self.embed(pixels_BTCHW, time_BT3)))
-        last_BKD = self.norm(self.blocks[half:](middle_BKD))
-        middle_BKD = functional.layer_norm(middle_BKD, (self.width,), eps=1e-6)
-        return [
-            FeatureMap(fold(encoded_BKD[:, 1:], rows, columns), self.patch_size)
-            for encoded_BKD in (middle_BKD, last_BKD)
-        ]
+        tokens_BKD = self._with_class(self.embed(pixels_BTCHW, time_BT3))
+        both = middle_and_last(self.blocks, self.norm, tokens_BKD)
+        size = self.patches(pixels_BTCHW)
+        return [FeatureMap(fold(encoded_BKD[:, 1:], *size), self.stride) for encoded_BKD in both]
 
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:
         return self.dated_embedding(*self.dateless(pixels_BCHW))
@@ -133,17 +113,6 @@ class SlicedViT(Encoder):
         pooled_BD = encoded_BKD[:, 0] if self.pooling == "class" else encoded_BKD[:, 1:].mean(1)
         embedding_BD: Tensor = self.norm(pooled_BD)
         return embedding_BD
-
-    def patches(self, pixels_BTCHW: Tensor) -> tuple[int, int]:
-        """Return rows and columns of patches; errors as in `embed`."""
-        height, width = pixels_BTCHW.shape[3:]
-        if height % self.patch_size or width % self.patch_size:
-            raise UserError(
-                f"A window of {height} x {width} px is not a whole number of patches of {self.patch_size} px. "
-                f"Choose a multiple of {self.patch_size} under 'Window'.",
-                "window",
-            )
-        return height // self.patch_size, width // self.patch_size
 
     def _with_class(self, tokens_BKD: Tensor) -> Tensor:
         return torch.cat([self.cls_token.expand(len(tokens_BKD), -1, -1), tokens_BKD], dim=1)
@@ -160,7 +129,7 @@ def join_positions(places_1LD: Tensor, told_BSE: Tensor) -> Tensor:
 def fold(tokens_BND: Tensor, rows: int, columns: int) -> Tensor:
     """Average tokens over their slices and lay them out as features_BDhw."""
     count, _, width = tokens_BND.shape
-    return tokens_BND.reshape(count, -1, rows * columns, width).mean(1).mT.reshape(count, width, rows, columns)
+    return lay_out(tokens_BND.reshape(count, -1, rows * columns, width).mean(1), rows, columns)
 
 
 def _check_widths(width: int, told: int) -> None:

@@ -1,37 +1,109 @@
 """Transformer blocks as vision transformers have them, and encoders made of patch tokens.
 
-Shape letters: B batch, C bands, H rows, W columns, L patches, K patches given, D width.
+Shape letters: B batch, C bands, H rows, W columns, L patches, K patches given, T tokens, D width, h and w rows and
+columns of patches.
 """
 
 from abc import abstractmethod
 from functools import partial
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import Field, model_validator
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional
 
-from rsfm.encoder import Encoder
+from rsfm.encoder import Encoder, EncoderConfig
+from rsfm.errors import UserError
+from rsfm.params import Channels, Fraction, Pixels
 
-SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
+SIZES = {
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "giant": (1024, 40, 16),  # what PerA calls ViT-G/16-1024
+}
 """Width, depth and heads."""
 
+MaskRatio = Annotated[Fraction, Field(ge=0.01, le=0.99, description="Share of patches hidden from the encoder.")]
+DecoderDepth = Annotated[Channels, Field(ge=1, le=16, description="Number of decoder blocks.")]
+DecoderHeads = Annotated[Channels, Field(ge=1, le=32, description="Attention heads of a decoder block.")]
+Pooling = Annotated[
+    Literal["class", "mean"],
+    Field(description="A window's vector: the class token, or the mean of its patches."),
+]
 
-class TokenEncoder(Encoder):
-    """An encoder that can be given some of a window's patches: what methods that hide patches need.
+
+class TransformerConfig(EncoderConfig):
+    """Base of the configs of vision transformers."""
+
+    size: Literal["tiny", "small", "base", "large", "free"] = Field(
+        "free", description="Published size; free takes width, depth and heads below."
+    )
+    patch_size: Pixels = Field(4, ge=1, le=64, description="Side of a patch; the window is a multiple of it.")
+    window: Pixels = Field(32, ge=4, le=2048, description="Side of the windows that its positions are made for.")
+    width: Channels = Field(192, ge=4, le=4096, multiple_of=4, description="Features of a patch.")
+    depth: Channels = Field(4, ge=1, le=64, description="Number of blocks.")
+    heads: Channels = Field(3, ge=1, le=64, description="Attention heads of a block.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"Width ({self.width}) must be a multiple of heads ({self.heads}).")
+        if self.window % self.patch_size:
+            raise ValueError(f"Window ({self.window} px) must be a multiple of the patch size ({self.patch_size} px).")
+        return self
+
+    def shape(self) -> tuple[int, int, int]:
+        """Return width, depth and heads."""
+        return SIZES.get(self.size, (self.width, self.depth, self.heads))
+
+
+class PatchEncoder(Encoder):
+    """An encoder that cuts windows into square patches.
 
     Attributes:
         patch_size: side of a patch in pixels.
         grid: rows (and columns) of patches of the windows it is made for.
         window: those windows' side in pixels.
-        blocks: what tokens pass, one after the other.
     """
 
-    patch_size: int
-    window: int
-    blocks: nn.Sequential
+    def __init__(self, config: Any, bands: int) -> None:
+        super().__init__(config, bands)
+        self.bands, self.stride, self.margin = bands, config.patch_size, None
+        self.width, _, _ = config.shape()
+        self.patch_size: int = config.patch_size
+        self.window: int = config.window
 
     @property
     def grid(self) -> int:
         return self.window // self.patch_size
+
+    def patches(self, pixels: Tensor) -> tuple[int, int]:
+        """Return rows and columns of patches of windows, whose height and width are the last dimensions.
+
+        Raises:
+            UserError: a size that is not a multiple of the patch.
+        """
+        height, width = pixels.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise UserError(
+                f"A window of {height} x {width} px is not a whole number of patches of {self.patch_size} px. "
+                f"Choose a multiple of {self.patch_size} under 'Window', and for the sizes of views if there are any.",
+                "window",
+            )
+        return height // self.patch_size, width // self.patch_size
+
+
+class TokenEncoder(PatchEncoder):
+    """An encoder that can be given some of a window's patches: what methods that hide patches need.
+
+    Attributes:
+        blocks: what tokens pass, one after the other.
+    """
+
+    blocks: nn.Sequential
 
     @abstractmethod
     def embed(self, pixels_BCHW: Tensor) -> Tensor:
@@ -50,6 +122,29 @@ def transformer_blocks(width: int, depth: int, heads: int) -> nn.Sequential:
     """Make pre-norm blocks: biased attention, exact GELU, four times as wide inside, norm eps 1e-6."""
     norm = partial(nn.LayerNorm, eps=1e-6)
     return nn.Sequential(*(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)))  # type: ignore[arg-type]
+
+
+def check_decoder(width: int, heads: int) -> None:
+    """Check the shape of a masked autoencoder's decoder, for the validator of its config.
+
+    Raises:
+        ValueError: the heads cannot share the width.
+    """
+    if width % heads:
+        raise ValueError(f"Decoder width ({width}) must be a multiple of decoder heads ({heads}).")
+
+
+def middle_and_last(blocks: nn.Sequential, norm: nn.Module, tokens_BTD: Tensor) -> tuple[Tensor, Tensor]:
+    """Pass all blocks; return what the first half gives, normalised without weights, and the end with the norm."""
+    half = len(blocks) // 2
+    middle_BTD = blocks[:half](tokens_BTD)
+    last_BTD = norm(blocks[half:](middle_BTD))
+    return functional.layer_norm(middle_BTD, tokens_BTD.shape[2:], eps=1e-6), last_BTD
+
+
+def lay_out(tokens_BLD: Tensor, rows: int, columns: int) -> Tensor:
+    """Lay the tokens of patches out as features_BDhw."""
+    return tokens_BLD.mT.reshape(len(tokens_BLD), -1, rows, columns)
 
 
 def initialise(module: nn.Module) -> None:

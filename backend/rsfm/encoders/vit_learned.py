@@ -1,6 +1,6 @@
 """Vision transformer with learned positions, as a member of the form."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from rsfm.blocks.learned_vit import LearnedViT, LearnedViTConfig
 
@@ -14,6 +14,3 @@ class ViTLearnedConfig(LearnedViTConfig):
 class ViTLearned(LearnedViT):
     name = "vit_learned"
     Config = ViTLearnedConfig
-
-    def __init__(self, config: Any, bands: int) -> None:
-        super().__init__(config, bands)

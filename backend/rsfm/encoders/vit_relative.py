@@ -1,6 +1,6 @@
 """Vision transformer with relative positions, as a member of the form."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from rsfm.blocks.relative_vit import RelativeViT, RelativeViTConfig
 
@@ -14,6 +14,3 @@ class ViTRelativeConfig(RelativeViTConfig):
 class ViTRelative(RelativeViT):
     name = "vit_relative"
     Config = ViTRelativeConfig
-
-    def __init__(self, config: Any, bands: int) -> None:
-        super().__init__(config, bands)

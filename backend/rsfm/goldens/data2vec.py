@@ -28,16 +28,16 @@ from rsfm.golden_step import (
     check_names,
     check_norms,
     decayed,
-    decimals,
     gradients,
     load_weights,
+    settings,
 )
 from rsfm.methods.data2vec import Data2Vec, Data2VecConfig, Hidden, plain_norm, variety
 from rsfm.training.config import TrainingConfig
 from rsfm.training.optimizer import make_optimizer, weight_decay
 
-FIELDS = ["dim", "depth", "heads", "patch", "px", "bands", "batch", "wanted", "smallest"]
-FLOATS = ["beta", "lr", "momentum", "layer_scale", "post_norm", "clip", "wd"]
+FIELDS = "dim depth heads patch px bands batch wanted smallest"
+FLOATS = "beta lr momentum layer_scale post_norm clip wd"
 OUTSIDE = ("mask_token", "lm_head.weight", "lm_head.bias")
 """Parts of the authors' model that are no part of our encoder; their teacher has them too, and never uses them."""
 
@@ -46,8 +46,7 @@ class Data2vec(Golden):
     name = "data2vec"
 
     def checks(self, case: Case) -> Iterator[Check]:
-        config = dict(zip(FIELDS, case.array("cfg").tolist(), strict=True))
-        config |= dict(zip(FLOATS, decimals(case.array("cfg_float")), strict=True))
+        config = settings(case, FIELDS, FLOATS)
         yield from check_target(case, load(case, config), config)
         yield from check_prediction(case, load(case, config))
         yield from check_step(case, config)

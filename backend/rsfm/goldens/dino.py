@@ -12,14 +12,24 @@ import torch
 from torch import Tensor
 
 from rsfm.blocks.crops import Crop, cut
-from rsfm.blocks.distillation import teacher_momentum, teacher_temperature
+from rsfm.blocks.distillation import teacher_temperature
 from rsfm.blocks.multicrop import in_passes
 from rsfm.blocks.neighbours import neighbour_votes
 from rsfm.blocks.photometry import Light, change_light
 from rsfm.blocks.positions import scale_positions
-from rsfm.blocks.schedules import climb, warmup_cosine_inclusive
-from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
+from rsfm.encoders.vit_learned import ViTLearned
 from rsfm.golden import Case, Check, Golden, compare
+from rsfm.golden_distillation import (
+    FIELDS,
+    FLOATS,
+    all_usable,
+    check_schedules,
+    check_terms,
+    encoder_config,
+    method_config,
+    our_name,
+    views_of,
+)
 from rsfm.golden_step import (
     ADAMW,
     SCHEDULE,
@@ -29,42 +39,15 @@ from rsfm.golden_step import (
     check_names,
     check_norms,
     decayed,
-    decimals,
     gradients,
     load_weights,
+    settings,
     without_keys,
 )
 from rsfm.methods.dino import DINO, DINOConfig
 from rsfm.training.config import TrainingConfig
-from rsfm.training.optimizer import clip_each, make_optimizer, weight_decay
+from rsfm.training.optimizer import clip_each, make_optimizer
 
-FIELDS = [
-    "dim",
-    "depth",
-    "heads",
-    "patch",
-    "global_px",
-    "local_px",
-    "batch",
-    "locals",
-    "prototypes",
-    "hidden",
-    "bottleneck",
-    "fixed_norm",
-    "epoch",
-    "warmup",
-    "epochs",
-    "freeze",
-]
-FLOATS = ["first_temp", "last_temp", "clip", "lr", "wd", "momentum", "temperature", "centre_momentum"]
-PREFIXES = {
-    "student.backbone.": "encoder.",
-    "student.head.": "head.",
-    "teacher.backbone.": "teacher.",
-    "teacher.head.": "teacher_head.",
-    "dino_loss.": "centre.",
-    "backbone.": "encoder.",
-}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -72,56 +55,24 @@ class Dino(Golden):
     name = "dino"
 
     def checks(self, case: Case) -> Iterator[Check]:
-        config = dict(zip(FIELDS, case.array("cfg").tolist(), strict=True))
-        config |= dict(zip(FLOATS, decimals(case.array("cfg_float")), strict=True))
-        views = [case.tensor(f"crop_{index}") for index in range(2 + config["locals"])]
+        config = settings(case, FIELDS, FLOATS)
+        views = views_of(case, config)
         yield from check_tokens(case, load(case, config, views), views)
         yield from check_inference(case, load(case, config, views))
         yield from check_loss(case, load(case, config, views), config, views)
         yield from check_adamw(case, config, views)
         yield from check_sgd(case, config, views)
-        yield from check_schedules(case)
+        yield from check_schedules(case, epochs=100, peak=0.0005 * 512 / 256, last=1e-6)
         yield from check_neighbours(case)
         yield from check_views(case)
 
 
 def load(case: Case, config: dict[str, Any], views: list[Tensor], freeze: bool = False) -> DINO:
-    """Build the method with the case's weights; its shares of the training are the case's epochs."""
-    encoder = ViTLearnedConfig(
-        patch_size=config["patch"],
-        window=config["global_px"],
-        width=config["dim"],
-        depth=config["depth"],
-        heads=config["heads"],
-    )
-    method = DINO(
-        DINOConfig(
-            prototypes=config["prototypes"],
-            hidden=config["hidden"],
-            bottleneck=config["bottleneck"],
-            temperature=config["temperature"],
-            teacher_temperature=config["first_temp"],
-            teacher_temperature_end=config["last_temp"],
-            temperature_share=config["warmup"] / config["epochs"],
-            temperature_steps=config["warmup"],
-            momentum=config["momentum"],
-            centre_momentum=config["centre_momentum"],
-            norm_last_layer=bool(config["fixed_norm"]),
-            freeze=config["freeze"] / config["epochs"] if freeze else 0,
-            drop_path=0,
-        ),
-        ViTLearned(encoder, views[0].shape[1]),
-    )
+    """Build the method with the case's weights."""
+    encoder = ViTLearned(encoder_config(config), views[0].shape[1])
+    method = DINO(DINOConfig.model_validate(method_config(config, freeze)), encoder)
     load_weights(case, method, our_name)
     return method.train()
-
-
-def our_name(name: str) -> str:
-    """Translate a name of the authors' into ours; a name that tells no side is the student's."""
-    for prefix, ours in PREFIXES.items():
-        if name.startswith(prefix):
-            return ours + name[len(prefix) :]
-    return name
 
 
 @torch.no_grad()
@@ -182,10 +133,9 @@ def check_loss(case: Case, method: DINO, config: dict[str, Any], views: list[Ten
     every = [teacher_temperature(method.config, epoch / config["epochs"]) for epoch in range(config["epochs"])]
     yield from case.check("f64_teacher_temp_schedule", every, **SCHEDULE)
     yield from case.check("center_before", method.centre.center)
-    found = method.compare(views, torch.ones(len(views), len(views[0]), dtype=torch.bool), progress)
+    found = method.compare(views, all_usable(views), progress)
     yield from case.check("teacher_probs", found.probabilities_QBK.flatten(0, 1), **VALUE)
-    other = ~torch.eye(*found.terms_QV.shape, dtype=torch.bool)
-    yield compare("loss_terms", found.terms_QV[other], case.array("loss_terms")[other.numpy()], 1e-5, 0)
+    yield from check_terms(case, found.terms_QV)
     yield from case.check("loss", found.total, **VALUE)
     yield from case.check("center_after", method.centre.center, **VALUE)
     torch.autograd.backward(found.total)
@@ -202,8 +152,7 @@ def stepped(case: Case, config: dict[str, Any], views: list[Tensor], training: T
     """Take a step of the training, with the rule that freezes the prototypes, but leave the teacher."""
     method = load(case, config, views, freeze=True)
     optimizer = make_optimizer(method, training)
-    usable_VB = torch.ones(len(views), len(views[0]), dtype=torch.bool)
-    torch.autograd.backward(method.compare(views, usable_VB, config["epoch"] / config["epochs"]).total)
+    torch.autograd.backward(method.compare(views, all_usable(views), config["epoch"] / config["epochs"]).total)
     if config["clip"]:
         clip_each(method.parameters(), config["clip"])
     optimizer.step()
@@ -236,29 +185,10 @@ def check_sgd(case: Case, config: dict[str, Any], views: list[Tensor]) -> Iterat
     method.after_step(0)
     names = [str(name) for name in case.array("ema_names").tolist()]
     yield from check_average(case, {name: tensors[our_name(f"teacher.{name}")] for name in names}, names)
-    usable_VB = torch.ones(len(views), len(views[0]), dtype=torch.bool)
     with torch.no_grad():
-        again = method.compare(views, usable_VB, config["epoch"] / config["epochs"])
+        again = method.compare(views, all_usable(views), config["epoch"] / config["epochs"])
     yield from case.check("loss_step2", again.total, **VALUE)
     yield from case.check("center_after_step2", method.centre.center, **VALUE)
-
-
-def check_schedules(case: Case) -> Iterator[Check]:
-    """Compare the recipe's schedules: 100 epochs of 13 steps, 512 windows a step."""
-    if "sched_iters" in case:
-        steps, every = case.array("sched_iters").tolist(), 1300
-        rates = [warmup_cosine_inclusive(step, every, 130, 0.0005 * 512 / 256, 1e-6) for step in steps]
-        yield from case.check("sched_lr", rates, **SCHEDULE)
-        training = TrainingConfig(weight_decay=0.04, decay_growth=10)
-        yield from case.check("sched_wd", [weight_decay(training, step / every) for step in steps], **SCHEDULE)
-        momenta = [teacher_momentum(DINOConfig(momentum=0.996), step / every) for step in steps]
-        yield from case.check("sched_mom", momenta, **SCHEDULE)
-    for name in case.arrays:
-        if said := re.fullmatch(r"sched_teacher_temp_\w+?_(\d+)p(\d+)_(\d+)p(\d+)_(\d+)_(\d+)", name):
-            first, last = float(f"{said[1]}.{said[2]}"), float(f"{said[3]}.{said[4]}")
-            warmup, epochs = int(said[5]), int(said[6])
-            ours = [climb(epoch / epochs, warmup / epochs, first, last, warmup) for epoch in range(epochs)]
-            yield from case.check(name, ours, **SCHEDULE)
 
 
 def check_neighbours(case: Case) -> Iterator[Check]:

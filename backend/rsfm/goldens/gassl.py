@@ -3,7 +3,6 @@
 Shape letters: B batch, C bands, H rows, W columns, D features, K length of the queue.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,15 +12,12 @@ from rsfm.blocks.momentum_contrast import contrast
 from rsfm.golden import Case, Check, Golden
 from rsfm.golden_contrast import (
     check_after,
-    check_eval_feature,
     check_gradients,
     check_logits,
-    check_schedules,
-    check_weights_after,
+    check_training,
     load_weights,
     make_encoder,
     method_config,
-    optimizer_of,
     order_of,
     state_tolerance,
 )
@@ -32,14 +28,7 @@ class Gassl(Golden):
     name = "gassl"
 
     def checks(self, case: Case) -> Iterator[Check]:
-        config = json.loads(str(case.array("config_json")))
-        method = load(case, config)
-        optimizer = optimizer_of(method, config)
-        for step in range(config["steps"]):
-            yield from check_step(case, method, optimizer, f"s{step}_")
-        yield from check_weights_after(case, method)
-        yield from check_eval_feature(case, load(case, config).encoder)
-        yield from check_schedules(case, config)
+        yield from check_training(case, load, check_step)
 
 
 def load(case: Case, config: dict[str, Any]) -> GASSL:

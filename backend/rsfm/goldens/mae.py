@@ -17,12 +17,9 @@ from rsfm.blocks.schedules import warmup_cosine
 from rsfm.blocks.views import View
 from rsfm.encoders.vit import ViT, ViTConfig
 from rsfm.golden import Case, Check, Golden, compare
+from rsfm.golden_masking import ACTIVATION, check_gradients, check_step, decoder_config, encoder_config, our_name
+from rsfm.golden_step import load_weights
 from rsfm.methods.mae import MAE, MAEConfig
-from rsfm.training.config import TrainingConfig
-from rsfm.training.optimizer import make_optimizer
-
-ACTIVATION = {"atol": 2e-5, "rtol": 1e-4}
-L2 = {"rtol": 1e-4, "atol": 1e-9}
 
 
 class Mae(Golden):
@@ -34,6 +31,8 @@ class Mae(Golden):
         yield from check_patches(case, config)
         yield from check_forward(case, config, method)
         yield from check_step(case, method)
+        with torch.no_grad():
+            yield from case.check("loss_norm_after_step", _loss(case, method)[2], rtol=1e-4)
         yield from check_features(case, config)
         yield from check_positions(case)
         yield from check_schedule(case, config)
@@ -41,33 +40,11 @@ class Mae(Golden):
 
 def load(case: Case, config: dict[str, Any], norm_pix: bool, pooling: str = "class") -> MAE:
     """Build the method with the case's weights."""
-    encoder = ViTConfig.model_validate(
-        {
-            "window": config["img"],
-            "patch_size": config["p"],
-            "width": config["d"],
-            "depth": config["depth"],
-            "heads": config["h"],
-            "pooling": pooling,
-        }
-    )
-    method = MAE(
-        MAEConfig(
-            mask_ratio=float(case.array("mask_ratio")),
-            norm_pix=norm_pix,
-            decoder_width=config["dd"],
-            decoder_depth=config["ddepth"],
-            decoder_heads=config["dh"],
-        ),
-        ViT(encoder, config["in_chans"]),
-    )
-    method.load_state_dict({our_name(name): value for name, value in case.weights("weights.safetensors").items()})
+    values = decoder_config(config) | {"mask_ratio": float(case.array("mask_ratio")), "norm_pix": norm_pix}
+    encoder = ViT(ViTConfig.model_validate(encoder_config(config, pooling)), config["in_chans"])
+    method = MAE(MAEConfig.model_validate(values), encoder)
+    load_weights(case, method, our_name)
     return method
-
-
-def our_name(name: str) -> str:
-    """Translate a name of the authors' into ours: the encoder is a part of the method."""
-    return name if name.startswith(("decoder", "mask_token")) else f"encoder.{name}"
 
 
 def check_patches(case: Case, config: dict[str, Any]) -> Iterator[Check]:
@@ -91,38 +68,12 @@ def check_forward(case: Case, config: dict[str, Any], method: MAE) -> Iterator[C
     yield from case.check("target_norm", method.target(pixels_BCHW, valid_BLP), **ACTIVATION)
     torch.autograd.backward(loss_norm)
     gradients = {name: parameter.grad for name, parameter in method.named_parameters()}
-    if "grad_l2" in case:
-        names = [our_name(name) for name in case.array("grad_names").tolist()]
-        yield from case.check("grad_l2", [_norm(gradients[name]) for name in names], **L2)
+    yield from check_gradients(case, "", method)
     for key, name in (
         ("grad_cls_token", "encoder.cls_token"),
-        ("grad_mask_token", "mask_token"),
         ("grad_patch_bias", "encoder.patch_embed.proj.bias"),
     ):
         yield from case.check(key, gradients[name], **ACTIVATION)
-
-
-def check_step(case: Case, method: MAE) -> Iterator[Check]:
-    """Compare the groups of weight decay and one step of AdamW on the gradients at hand."""
-    rate, decay = float(case.array("adamw_lr")), float(case.array("adamw_wd"))
-    training = TrainingConfig(learning_rate=rate, weight_decay=decay, decay_all=False, beta2=0.95)
-    optimizer = make_optimizer(method, training)
-    if "no_decay_names" in case:
-        kept = {
-            id(tensor) for group in optimizer.param_groups if not group["weight_decay"] for tensor in group["params"]
-        }
-        ours = {name for name, tensor in method.named_parameters() if id(tensor) in kept}
-        theirs = {our_name(name) for name in case.array("no_decay_names").tolist()}
-        yield Check("no_decay_names", len(ours ^ theirs), 0)
-    optimizer.step()
-    tensors = method.state_dict()
-    if "step1_l2" in case:
-        norms = [_norm(tensors[our_name(name)]) for name in case.array("step1_names").tolist()]
-        yield from case.check("step1_l2", norms, rtol=1e-4, atol=5e-5)
-    yield from case.check("step1_cls_token", tensors["encoder.cls_token"], atol=5e-6)
-    yield from case.check("step1_mask_token", tensors["mask_token"], atol=5e-6)
-    with torch.no_grad():
-        yield from case.check("loss_norm_after_step", _loss(case, method)[2], rtol=1e-4)
 
 
 @torch.no_grad()
@@ -167,9 +118,5 @@ def _loss(case: Case, method: MAE) -> tuple[Tensor, Tensor, Tensor]:
     valid_BHW = torch.ones_like(pixels_BCHW[:, 0], dtype=torch.bool)
     split = split_patches(noise_BL, kept_count(noise_BL.shape[1], method.config.mask_ratio))
     latent_BKD = method.see(pixels_BCHW, split)
-    rebuilt_BLP = method.rebuild(latent_BKD, split, pixels_BCHW.shape[2] // method.encoder.patch_size)
+    rebuilt_BLP = method.rebuild(latent_BKD, split, *method.encoder.patches(pixels_BCHW))
     return latent_BKD, rebuilt_BLP, method.error(rebuilt_BLP, View(pixels_BCHW, valid_BHW), split.hidden_BL)
-
-
-def _norm(tensor: Tensor | None) -> float:
-    return float("nan") if tensor is None else tensor.double().norm().item()

@@ -16,16 +16,13 @@ from rsfm.golden import Case, Check, Golden, compare
 from rsfm.golden_contrast import (
     L2,
     check_after,
-    check_eval_feature,
     check_gradients,
     check_logits,
-    check_schedules,
-    check_weights_after,
+    check_training,
     gradient_norms,
     load_weights,
     make_encoder,
     method_config,
-    optimizer_of,
     order_of,
     our_name,
 )
@@ -36,16 +33,9 @@ class Moco(Golden):
     name = "moco"
 
     def checks(self, case: Case) -> Iterator[Check]:
-        config = json.loads(str(case.array("config_json")))
-        method = load(case, config)
-        optimizer = optimizer_of(method, config)
-        for step in range(config["steps"]):
-            yield from check_step(case, method, optimizer, f"s{step}_")
-        yield from check_weights_after(case, method)
-        yield from check_eval_feature(case, load(case, config).encoder)
-        yield from check_schedules(case, config)
+        yield from check_training(case, load, check_step)
         if "ws2_im_q" in case:
-            yield from check_devices(case, config)
+            yield from check_devices(case, json.loads(str(case.array("config_json"))))
 
 
 def load(case: Case, config: dict[str, Any], groups: int = 1) -> MoCoV2:

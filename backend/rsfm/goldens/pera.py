@@ -18,6 +18,7 @@ from rsfm.blocks.regions import Regions, counts, select, split_regions
 from rsfm.blocks.schedules import climb, warmup_cosine_inclusive
 from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
 from rsfm.golden import Case, Check, Golden
+from rsfm.golden_distillation import encoder_config, head_config
 from rsfm.golden_step import (
     SCHEDULE,
     VALUE,
@@ -25,9 +26,10 @@ from rsfm.golden_step import (
     check_average,
     check_each,
     check_norms,
-    decimals,
     gradients,
     load_weights,
+    renaming,
+    settings,
 )
 from rsfm.methods.pera import Compared, Pairs, PerA, PerAConfig
 from rsfm.training.config import TrainingConfig
@@ -35,17 +37,19 @@ from rsfm.training.optimizer import make_optimizer, weight_decay
 
 FIELDS = "dim depth heads patch global_px local_px batch globals locals prototypes hidden bottleneck"
 FLOATS = "student teacher teacher_temp temperature centre_momentum ce koleo pixel lr momentum clip"
-PREFIXES = {
-    "student.backbone.": "encoder.",
-    "student.cls_head.": "head.",
-    "teacher.backbone.": "teacher.",
-    "teacher.cls_head.": "teacher_head.",
-    "pred_head.mlp0.": "pixel_head.",
-    "pred_head.": "pixel_head.",
-    "loss.dino_loss.": "centre.",
-    "s_mask_token": "mask_token",
-}
-TEACHER = {"backbone.": "teacher.", "cls_head.": "teacher_head."}
+our_name = renaming(
+    {
+        "student.backbone.": "encoder.",
+        "student.cls_head.": "head.",
+        "teacher.backbone.": "teacher.",
+        "teacher.cls_head.": "teacher_head.",
+        "pred_head.mlp0.": "pixel_head.",
+        "pred_head.": "pixel_head.",
+        "loss.dino_loss.": "centre.",
+        "s_mask_token": "mask_token",
+    }
+)
+teacher_name = renaming({"backbone.": "teacher.", "cls_head.": "teacher_head."})
 RECIPES = {"sched_vitb": (0.992, 0.03, 0.05), "sched_vitg": (0.998, 0.02, 0.03)}
 """First momentum and both temperatures of the teacher; the rest is the same."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -55,8 +59,7 @@ class Pera(Golden):
     name = "pera"
 
     def checks(self, case: Case) -> Iterator[Check]:
-        config = dict(zip(FIELDS.split(), case.array("cfg").tolist(), strict=True))
-        config |= dict(zip(FLOATS.split(), decimals(case.array("cfg_float")), strict=True))
+        config = settings(case, FIELDS, FLOATS)
         yield from check_regions(case, config)
         yield from check_tokens(case, load(case, config))
         yield from check_step(case, config)
@@ -67,43 +70,19 @@ class Pera(Golden):
 
 def load(case: Case, config: dict[str, Any]) -> PerA:
     """Build the method with the case's weights; the weight of the pixels is the case's own, for its bands."""
-    encoder = ViTLearnedConfig(
-        patch_size=config["patch"],
-        window=config["global_px"],
-        width=config["dim"],
-        depth=config["depth"],
-        heads=config["heads"],
-    )
     bands = case.array("S_global_crops").shape[1]
-    method = PerA(
-        PerAConfig(
-            prototypes=config["prototypes"],
-            hidden=config["hidden"],
-            bottleneck=config["bottleneck"],
-            temperature=config["temperature"],
-            teacher_temperature=config["teacher_temp"],
-            teacher_temperature_end=config["teacher_temp"],
-            temperature_share=0,
-            momentum=config["momentum"],
-            centre_momentum=config["centre_momentum"],
-            drop_path=0,
-            student_share=config["student"],
-            teacher_share=config["teacher"],
-            spread_weight=config["koleo"],
-            pixel_weight=config["pixel"] * bands / 3,  # the authors' sum grows with the bands, ours does not
-        ),
-        ViTLearned(encoder, bands),
-    )
+    values = head_config(config) | {
+        "teacher_temperature": config["teacher_temp"],
+        "teacher_temperature_end": config["teacher_temp"],
+        "temperature_share": 0,
+        "student_share": config["student"],
+        "teacher_share": config["teacher"],
+        "spread_weight": config["koleo"],
+        "pixel_weight": config["pixel"] * bands / 3,  # the authors' sum grows with the bands, ours does not
+    }
+    method = PerA(PerAConfig.model_validate(values), ViTLearned(encoder_config(config), bands))
     load_weights(case, method, our_name)
     return method.train()
-
-
-def our_name(name: str) -> str:
-    """Translate a name of the authors' into ours."""
-    for prefix, ours in PREFIXES.items():
-        if name.startswith(prefix):
-            return ours + name[len(prefix) :]
-    return name
 
 
 def pairs(case: Case) -> tuple[Pairs, Pairs | None]:
@@ -196,12 +175,6 @@ def check_step(case: Case, config: dict[str, Any]) -> Iterator[Check]:
     with torch.no_grad():
         again = method.compare(large, small, config["batch"], 0)
     yield from case.check("loss_step2_same_masks", again.total, **VALUE)
-
-
-def teacher_name(name: str) -> str:
-    """Translate a name of the averaged parts into ours."""
-    prefix = next(prefix for prefix in TEACHER if name.startswith(prefix))
-    return TEACHER[prefix] + name[len(prefix) :]
 
 
 def check_terms(case: Case, config: dict[str, Any], found: Compared) -> Iterator[Check]:

@@ -12,12 +12,22 @@ import torch
 from torch import Tensor
 
 from rsfm.blocks.crops import Crop, pixel_size
-from rsfm.blocks.distillation import teacher_momentum, teacher_temperature
+from rsfm.blocks.distillation import teacher_temperature
 from rsfm.blocks.multicrop import equal_parts, in_passes
 from rsfm.blocks.positions import scale_positions
-from rsfm.blocks.schedules import climb, warmup_cosine_inclusive
-from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
+from rsfm.encoders.vit_learned import ViTLearned
 from rsfm.golden import Case, Check, Golden, compare
+from rsfm.golden_distillation import (
+    FIELDS,
+    FLOATS,
+    all_usable,
+    check_schedules,
+    check_terms,
+    encoder_config,
+    method_config,
+    our_name,
+    views_of,
+)
 from rsfm.golden_step import (
     SCHEDULE,
     VALUE,
@@ -26,56 +36,15 @@ from rsfm.golden_step import (
     check_names,
     check_norms,
     decayed,
-    decimals,
     gradients,
     load_weights,
+    settings,
 )
 from rsfm.methods.satdino import Compared, SatDINO, SatDINOConfig
 from rsfm.training.config import TrainingConfig
-from rsfm.training.optimizer import clip_each, make_optimizer, weight_decay
+from rsfm.training.optimizer import clip_each, make_optimizer
 
-FIELDS = [
-    "dim",
-    "depth",
-    "heads",
-    "patch",
-    "global_px",
-    "local_px",
-    "batch",
-    "locals",
-    "prototypes",
-    "hidden",
-    "bottleneck",
-    "fixed_norm",
-    "epoch",
-    "warmup",
-    "epochs",
-    "freeze",
-]
-FLOATS = [
-    "first_temp",
-    "last_temp",
-    "clip",
-    "lr",
-    "wd",
-    "momentum",
-    "temperature",
-    "centre_momentum",
-    "gamma",
-    "least_small",
-    "most_small",
-    "least_large",
-    "most_large",
-]
-PREFIXES = {
-    "student.backbone.": "encoder.",
-    "student.head.": "head.",
-    "teacher.backbone.": "teacher.",
-    "teacher.head.": "teacher_head.",
-    "dino_loss.": "centre.",
-    "backbone.": "encoder.",
-    "gsd_head.gsd_head.": "gsd_head.",
-}
+RANGES = "gamma least_small most_small least_large most_large"
 DEFAULT_RANGE = (0.05, 0.25)
 
 
@@ -83,61 +52,26 @@ class Satdino(Golden):
     name = "satdino"
 
     def checks(self, case: Case) -> Iterator[Check]:
-        config = dict(zip(FIELDS, case.array("cfg").tolist(), strict=True))
-        config |= dict(zip(FLOATS, decimals(case.array("cfg_float")), strict=True))
-        views = [case.tensor(f"crop_{index}") for index in range(2 + config["locals"])]
+        config = settings(case, FIELDS, f"{FLOATS} {RANGES}")
+        views = views_of(case, config)
         yield from check_tokens(case, load(case, config, views), views)
         yield from check_positions(case, load(case, config, views))
         yield from check_crops(case, config)
         yield from check_loss(case, load(case, config, views), config, views)
         yield from check_step(case, config, views)
-        yield from check_schedules(case)
+        yield from check_schedules(case, epochs=200, peak=0.001 * 512 / 256, last=2e-5)
 
 
 def load(
     case: Case, config: dict[str, Any], views: list[Tensor], freeze: bool = False, train_gsd_head: bool = True
 ) -> SatDINO:
-    """Build the method with the case's weights; its shares of the training are the case's epochs."""
-    encoder = ViTLearnedConfig(
-        patch_size=config["patch"],
-        window=config["global_px"],
-        width=config["dim"],
-        depth=config["depth"],
-        heads=config["heads"],
-        gsd_token=True,
-    )
-    method = SatDINO(
-        SatDINOConfig(
-            small_views=config["locals"],
-            prototypes=config["prototypes"],
-            hidden=config["hidden"],
-            bottleneck=config["bottleneck"],
-            temperature=config["temperature"],
-            teacher_temperature=config["first_temp"],
-            teacher_temperature_end=config["last_temp"],
-            temperature_share=config["warmup"] / config["epochs"],
-            temperature_steps=config["warmup"],
-            momentum=config["momentum"],
-            centre_momentum=config["centre_momentum"],
-            norm_last_layer=bool(config["fixed_norm"]),
-            freeze=config["freeze"] / config["epochs"] if freeze else 0,
-            drop_path=0,
-            gsd_weight=config["gamma"],
-            gsd_target="metres",
-            train_gsd_head=train_gsd_head,
-        ),
-        ViTLearned(encoder, views[0].shape[1]),
-    )
+    """Build the method with the case's weights."""
+    values = {"gsd_weight": config["gamma"], "gsd_target": "metres", "train_gsd_head": train_gsd_head}
+    values |= method_config(config, freeze) | {"small_views": config["locals"]}
+    encoder = ViTLearned(encoder_config(config, gsd_token=True), views[0].shape[1])
+    method = SatDINO(SatDINOConfig.model_validate(values), encoder)
     load_weights(case, method, our_name)
     return method.train()
-
-
-def our_name(name: str) -> str:
-    """Translate a name of the authors' into ours; a name that tells no side is the student's."""
-    for prefix, ours in PREFIXES.items():
-        if name.startswith(prefix):
-            return ours + name[len(prefix) :]
-    return name
 
 
 @torch.no_grad()
@@ -207,9 +141,8 @@ def check_crops(case: Case, config: dict[str, Any]) -> Iterator[Check]:
 def evaluate(case: Case, method: SatDINO, config: dict[str, Any], views: list[Tensor]) -> tuple[Compared, Tensor]:
     """Return what the comparison found, and the loss."""
     gsd_VB = case.tensor("gsd_target_cropmajor").reshape(len(views), -1)
-    usable_VB = torch.ones(gsd_VB.shape, dtype=torch.bool)
-    found = method.compare(views, gsd_VB, usable_VB, config["epoch"] / config["epochs"])
-    return found, found.distillation + method.config.gsd_weight * found.gsd_error
+    found = method.compare(views, gsd_VB, all_usable(views), config["epoch"] / config["epochs"])
+    return found, method.weigh(found)
 
 
 def check_loss(case: Case, method: SatDINO, config: dict[str, Any], views: list[Tensor]) -> Iterator[Check]:
@@ -225,9 +158,8 @@ def check_loss(case: Case, method: SatDINO, config: dict[str, Any], views: list[
     yield from case.check("teacher_temp", temperature, atol=1e-8)
     yield from case.check("center_before", method.centre.center)
     found, total = evaluate(case, method, config, views)
-    other = ~torch.eye(*found.terms_QV.shape, dtype=torch.bool)
-    yield compare("loss_terms", found.terms_QV[other], case.array("loss_terms")[other.numpy()], 1e-5, 0)
-    yield from case.check("dino_loss", found.distillation, **VALUE)
+    yield from check_terms(case, found.distilled.terms_QV)
+    yield from case.check("dino_loss", found.distilled.total, **VALUE)
     yield from case.check("gsd_loss", found.gsd_error, **VALUE)
     yield from case.check("loss", total, **VALUE)
     yield from case.check("center_after", method.centre.center, **VALUE)
@@ -268,21 +200,3 @@ def check_step(case: Case, config: dict[str, Any], views: list[Tensor]) -> Itera
         yield Check("grad_none_after_freeze", len({theirs.get(name, name) for name in held} ^ named), 0)
     method.after_step(0)
     yield from check_average(case, {name: tensors[our_name(f"teacher.{name}")] for name in names}, names)
-
-
-def check_schedules(case: Case) -> Iterator[Check]:
-    """Compare the recipe's schedules: 200 epochs of 13 steps, 512 windows a step."""
-    if "sched_iters" in case:
-        steps, every = case.array("sched_iters").tolist(), 2600
-        rates = [warmup_cosine_inclusive(step, every, 130, 0.001 * 512 / 256, 2e-5) for step in steps]
-        yield from case.check("sched_lr", rates, **SCHEDULE)
-        training = TrainingConfig(weight_decay=0.04, decay_growth=10)
-        yield from case.check("sched_wd", [weight_decay(training, step / every) for step in steps], **SCHEDULE)
-        momenta = [teacher_momentum(SatDINOConfig(momentum=0.996), step / every) for step in steps]
-        yield from case.check("sched_mom", momenta, **SCHEDULE)
-    for name in case.arrays:
-        if said := re.fullmatch(r"sched_teacher_temp_\w+?_(\d+)p(\d+)_(\d+)p(\d+)_(\d+)_(\d+)", name):
-            first, last = float(f"{said[1]}.{said[2]}"), float(f"{said[3]}.{said[4]}")
-            warmup, epochs = int(said[5]), int(said[6])
-            ours = [climb(epoch / epochs, warmup / epochs, first, last, warmup) for epoch in range(epochs)]
-            yield from case.check(name, ours, **SCHEDULE)

@@ -14,17 +14,9 @@ from torch import Tensor
 from rsfm.blocks.dates import encode_time
 from rsfm.encoders.vit_temporal import ViTTemporal, ViTTemporalConfig
 from rsfm.golden import Case, Check, Golden
-from rsfm.golden_satmae import (
-    ACTIVATION,
-    check_both,
-    check_features,
-    check_step,
-    decoder_config,
-    encoder_config,
-    load_weights,
-    run_both,
-    whole_cube,
-)
+from rsfm.golden_masking import ACTIVATION, check_step, decoder_config, encoder_config
+from rsfm.golden_satmae import check_both, check_features, run_both, whole_cube
+from rsfm.golden_step import load_weights
 from rsfm.methods.satmae import SatMAE, SatMAEConfig
 
 OFFICIAL_WIDTHS = {"temporal_enc_official": 384, "temporal_dec_official": 192}
@@ -46,7 +38,7 @@ class SatmaeTemporal(Golden):
             yield from case.check(f"{start}_mask", found.split.hidden_BL)
             yield from case.check(f"{start}_pred", band_fastest(found.rebuilt_BTCLP), **ACTIVATION)
             yield from check_both(case, start, both, "loss_norm", our_name)
-            if start == "indep":
+            if start == "indep" and "adamw_lr" in case:
                 yield from check_step(case, method, our_name)
         valid_BTLP = torch.ones_like(found.rebuilt_BTCLP[:, :, 0])
         yield from case.check("target", band_fastest(make(norm_pix="off").target(cube.pixels_BTCHW, valid_BTLP)))
@@ -65,9 +57,11 @@ def load(
     """Build the method with the case's weights."""
     encoder = ViTTemporalConfig.model_validate(encoder_config(config, pooling) | {"time_width": 3 * config["te"]})
     dates = case.array("imgs").shape[1]
-    values = decoder_config(config) | {"decoder_told": 3 * config["td"], "dates": dates}
+    values = decoder_config(config) | {"mask_ratio": config["mr"], "decoder_told": 3 * config["td"], "dates": dates}
     method_config = SatMAEConfig.model_validate(values | {"masking": masking, "norm_pix": norm_pix})
-    return load_weights(case, SatMAE(method_config, ViTTemporal(encoder, config["in_chans"])), our_name)
+    method = SatMAE(method_config, ViTTemporal(encoder, config["in_chans"]))
+    load_weights(case, method, our_name)
+    return method
 
 
 def our_name(name: str) -> str:

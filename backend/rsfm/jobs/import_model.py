@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from rsfm.job import Job
-from rsfm.params import Config, OptionalRasterPath
+from rsfm.params import Config, FilePath, OptionalRasterPath
 from rsfm.published_scaling import SCALINGS
 from rsfm.runs import Run
 
@@ -18,8 +18,9 @@ class ImportModelConfig(Config):
     for published models; for others say it under 'Scaling'.
     """
 
-    checkpoint: str = Field(
-        min_length=1, description="File of weights, such as .pth, .pth.tar, .ckpt, .params or .safetensors."
+    checkpoint: FilePath = Field(
+        description="File of weights, such as .pth, .pth.tar, .ckpt, .params or .safetensors.",
+        json_schema_extra={"filter": "Weights (*.pth *.pt *.tar *.ckpt *.params *.bin *.safetensors);;All files (*)"},
     )
     raster: OptionalRasterPath = Field(
         None, description="Raster it will be used on: its bands are matched by name. Empty keeps the file's bands."

@@ -17,6 +17,7 @@ from torch.nn import functional
 from rsfm.blocks.block_masking import hide_blocks
 from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.masking import patchify
+from rsfm.blocks.recipes import SMALL_VIT
 from rsfm.blocks.relative_vit import RelativeViT, initialise_short
 from rsfm.blocks.schedules import climb
 from rsfm.blocks.teacher import make_teacher, move_average
@@ -79,15 +80,7 @@ class Data2Vec(Method):
                     "drop_path": 0,
                     "drop_attention": 0,
                 },
-                "encoder": {
-                    "name": "vit_relative",
-                    "width": 192,
-                    "depth": 4,
-                    "heads": 3,
-                    "patch_size": 4,
-                    "window": 32,
-                    "layer_scale": 0.1,
-                },
+                "encoder": {"name": "vit_relative", **SMALL_VIT, "layer_scale": 0.1},
                 "training": {
                     "minutes": 10,
                     "batch_size": 64,

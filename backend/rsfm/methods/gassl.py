@@ -15,6 +15,7 @@ from torch.nn import functional
 from rsfm.blocks.dates import choose_dates, take_dates, usable_dates
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
 from rsfm.blocks.places import Clusters, extent_km, lloyd, nearest, spread_centres, unit_vectors
+from rsfm.blocks.recipes import MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
 from rsfm.blocks.views import View, draw_view
 from rsfm.encoder import Encoder
 from rsfm.job import Preset
@@ -61,19 +62,8 @@ class GASSL(MomentumContrast):
             "A small variant, not the paper's model; for rasters of one place at several dates.",
             {
                 "method": {"name": "gassl", "views": "quick", "view_size": 32, "queue": 2048, "momentum": 0.99},
-                "encoder": {"name": "conv_small", "width": 192},
-                "training": {
-                    "minutes": 3,
-                    "batch_size": 128,
-                    "learning_rate": 1e-3,
-                    "weight_decay": 0.05,
-                    "optimizer": "adamw",
-                    "beta2": 0.95,
-                    "decay_all": True,
-                    "warmup": 0.05,
-                    "schedule": "step",
-                    "clip_norm": 1,
-                },
+                "encoder": SMALL_CONV,
+                "training": MOCO_QUICK,
                 "window": 40,
             },
         ),
@@ -95,23 +85,13 @@ class GASSL(MomentumContrast):
                     "clusters": 100,
                 },
                 "encoder": {"name": "resnet", "depth": "50"},
-                "training": {
-                    "minutes": 0,
-                    "epochs": 200,
-                    "batch_size": 256,
-                    "learning_rate": 0.03,
-                    "weight_decay": 1e-4,
-                    "optimizer": "sgd",
-                    "decay_all": True,
-                    "warmup": 0,
-                    "schedule": "epoch",
-                    "clip_norm": 0,
-                },
+                "training": MOCO_TRAINING,
                 "window": 448,
             },
         ),
     )
     config: GASSLConfig
+    dates = 2
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
@@ -121,14 +101,13 @@ class GASSL(MomentumContrast):
     def prepare(self, places_N2: Tensor) -> tuple[str, ...]:
         """Put all places that will be learned from into clusters, and make the head that tells them apart.
 
-        Args:
-            places_N2: latitude and longitude of the windows' centres in degrees, a place of several dates once.
-
         Returns:
             Why places are not learned, if they are not: they lie too close together, or are too few.
         """
         if not self.config.learn_places:
             return ()
+        if not len(places_N2):
+            return (NO_PLACES,)
         extent = extent_km(unit_vectors(places_N2))
         count = cluster_count(len(places_N2), self.config.clusters)
         if extent < NARROW_KM or count < FEWEST_CLUSTERS:
@@ -140,6 +119,10 @@ class GASSL(MomentumContrast):
         clusters = self.cluster(places_N2, count)
         self.tell_places(clusters.centres_KD)
         return ()
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return the centres, so that later places get the nearest one."""
+        return {} if self.centres_KD is None else {"centres_KD": self.centres_KD}
 
     def cluster(self, places_N2: Tensor, count: int, seed: int = 0) -> Clusters:
         """Put places into at most `count` clusters, none of them empty."""
@@ -199,7 +182,7 @@ class GASSL(MomentumContrast):
     def _warnings(self, sample: Sample) -> tuple[str, ...]:
         if sample.dates is None:
             return (ONE_DATE, NO_PLACES) if self.config.learn_places else (ONE_DATE,)
-        return ()
+        return (ONE_DATE,) if sample.dates.valid_BTHW.shape[1] == 1 else ()
 
 
 def cluster_count(places: int, most: int) -> int:

@@ -6,28 +6,38 @@ Shape letters: B batch, C bands, H rows, W columns, L patches, K kept, D encoder
 P values of a patch (C * patch_size ** 2).
 """
 
+import math
 from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from rsfm.blocks.masking import Split, kept_count, patchify, split_patches, take
+from rsfm.blocks.masking import Split, fill, kept_count, patchify, split_patches, standardise, take
 from rsfm.blocks.positions import grid_positions, sincos_2d
-from rsfm.blocks.transformer import TokenEncoder, initialise, transformer_blocks
+from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT
+from rsfm.blocks.transformer import (
+    DecoderDepth,
+    DecoderHeads,
+    MaskRatio,
+    TokenEncoder,
+    check_decoder,
+    initialise,
+    transformer_blocks,
+)
 from rsfm.blocks.views import View, resized_crop
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
 from rsfm.method import Loss, Method, MethodConfig, Sample
-from rsfm.params import Channels, Fraction
+from rsfm.params import Channels
 
 
 class MAEConfig(MethodConfig):
     """Hides most of each window and learns to rebuild it. Made for a GPU, or for hours on a CPU."""
 
     name: Literal["mae"] = "mae"
-    mask_ratio: Fraction = Field(0.75, ge=0.01, le=0.99, description="Share of patches hidden from the encoder.")
+    mask_ratio: MaskRatio = 0.75
     norm_pix: bool = Field(True, description="Rebuild each patch relative to its own mean and spread.")
     views: Literal["window", "published"] = Field(
         "window",
@@ -38,15 +48,12 @@ class MAEConfig(MethodConfig):
         },
     )
     decoder_width: Channels = Field(96, ge=4, le=1024, multiple_of=4, description="Width of the decoder.")
-    decoder_depth: Channels = Field(2, ge=1, le=16, description="Number of decoder blocks.")
-    decoder_heads: Channels = Field(3, ge=1, le=32, description="Attention heads of a decoder block.")
+    decoder_depth: DecoderDepth = 2
+    decoder_heads: DecoderHeads = 3
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.decoder_width % self.decoder_heads:
-            raise ValueError(
-                f"Decoder width ({self.decoder_width}) must be a multiple of decoder heads ({self.decoder_heads})."
-            )
+        check_decoder(self.decoder_width, self.decoder_heads)
         return self
 
 
@@ -69,27 +76,8 @@ class MAE(Method):
                     "decoder_depth": 2,
                     "decoder_heads": 3,
                 },
-                "encoder": {
-                    "name": "vit",
-                    "size": "free",
-                    "width": 192,
-                    "depth": 4,
-                    "heads": 3,
-                    "patch_size": 4,
-                    "window": 32,
-                },
-                "training": {
-                    "minutes": 3,
-                    "batch_size": 64,
-                    "learning_rate": 1e-3,
-                    "weight_decay": 0.05,
-                    "optimizer": "adamw",
-                    "beta2": 0.95,
-                    "decay_all": False,
-                    "warmup": 0.05,
-                    "schedule": "step",
-                    "clip_norm": 1,
-                },
+                "encoder": {"name": "vit", **SMALL_VIT},
+                "training": MAE_QUICK,
                 "window": 32,
             },
         ),
@@ -108,19 +96,7 @@ class MAE(Method):
                     "decoder_heads": 16,
                 },
                 "encoder": {"name": "vit", "size": "base", "patch_size": 16, "window": 224},
-                "training": {
-                    "minutes": 0,
-                    "epochs": 800,
-                    "batch_size": 256,
-                    "learning_rate": 1.5e-4,
-                    "weight_decay": 0.05,
-                    "optimizer": "adamw",
-                    "beta2": 0.95,
-                    "decay_all": False,
-                    "warmup": 0.05,
-                    "schedule": "step",
-                    "clip_norm": 0,
-                },
+                "training": MAE_TRAINING,
                 "window": 224,
             },
         ),
@@ -152,35 +128,23 @@ class MAE(Method):
             height, width = view.pixels_BCHW.shape[2:]
             view = resized_crop(view.pixels_BCHW, view.valid_BHW, (height, width), "bicubic")
         split = self.hide(view.pixels_BCHW)
-        rebuilt_BLP = self.rebuild(self.see(view.pixels_BCHW, split), split, self._rows(view.pixels_BCHW))
+        rebuilt_BLP = self.rebuild(self.see(view.pixels_BCHW, split), split, *self.encoder.patches(view.pixels_BCHW))
         total = self.error(rebuilt_BLP, view, split.hidden_BL)
         return Loss(total, {"reconstruction": total.item()})
 
     def hide(self, pixels_BCHW: Tensor) -> Split:
         """Choose the patches that are hidden, for each window anew."""
-        count, _, height, width = pixels_BCHW.shape
-        patches = (height // self.encoder.patch_size) * (width // self.encoder.patch_size)
-        kept = kept_count(patches, self.config.mask_ratio)
-        if kept == 0:
-            raise UserError(
-                f"All {patches} patches of a window are hidden, which leaves nothing to learn from. "
-                "Make 'Window' larger, or 'Mask ratio' smaller.",
-                "window",
-            )
-        return split_patches(torch.rand(count, patches, device=pixels_BCHW.device), kept)
+        patches = math.prod(self.encoder.patches(pixels_BCHW))
+        noise_BL = torch.rand(len(pixels_BCHW), patches, device=pixels_BCHW.device)
+        return split_patches(noise_BL, kept_count(patches, self.config.mask_ratio))
 
     def see(self, pixels_BCHW: Tensor, split: Split) -> Tensor:
         """Encode the kept patches, the class token first."""
         return self.encoder.encode(take(self.encoder.embed(pixels_BCHW), split.keep_BK))
 
-    def rebuild(self, seen_BKD: Tensor, split: Split, rows: int) -> Tensor:
-        """Predict rebuilt_BLP, the pixels of all patches, from the kept ones; `rows` of patches."""
-        seen_BKE = self.decoder_embed(seen_BKD)
-        hidden = split.restore_BL.shape[1] - split.keep_BK.shape[1]
-        mask_BME = self.mask_token.to(seen_BKE.dtype).expand(len(seen_BKE), hidden, -1)
-        patches_BLE = take(torch.cat([seen_BKE[:, 1:], mask_BME], dim=1), split.restore_BL)
-        tokens_BLE = torch.cat([seen_BKE[:, :1], patches_BLE], dim=1)
-        columns = patches_BLE.shape[1] // rows
+    def rebuild(self, seen_BKD: Tensor, split: Split, rows: int, columns: int) -> Tensor:
+        """Predict rebuilt_BLP, the pixels of all patches, from the kept ones."""
+        tokens_BLE = fill(self.decoder_embed(seen_BKD), self.mask_token, split)
         tokens_BLE = tokens_BLE + grid_positions(self.decoder_pos_embed, self.encoder.grid, rows, columns)
         rebuilt_BLP: Tensor = self.decoder_pred(self.decoder_norm(self.decoder_blocks(tokens_BLE)))
         return rebuilt_BLP[:, 1:]
@@ -202,13 +166,4 @@ class MAE(Method):
     def target(self, pixels_BCHW: Tensor, valid_BLP: Tensor) -> Tensor:
         """Return what is rebuilt, target_BLP: the pixels, or each patch less its mean over its spread."""
         target_BLP = patchify(pixels_BCHW, self.encoder.patch_size)
-        if not self.config.norm_pix:
-            return target_BLP
-        count_BL1 = valid_BLP.sum(2, keepdim=True)
-        mean_BL1 = (target_BLP * valid_BLP).sum(2, keepdim=True) / count_BL1.clamp(min=1)
-        centred_BLP = target_BLP - mean_BL1
-        variance_BL1 = (centred_BLP.square() * valid_BLP).sum(2, keepdim=True) / (count_BL1 - 1).clamp(min=1)
-        return centred_BLP / (variance_BL1 + 1e-6).sqrt()
-
-    def _rows(self, pixels_BCHW: Tensor) -> int:
-        return pixels_BCHW.shape[2] // self.encoder.patch_size
+        return standardise(target_BLP, valid_BLP, over=(2,)) if self.config.norm_pix else target_BLP

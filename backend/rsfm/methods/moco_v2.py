@@ -9,6 +9,7 @@ Shape letters: B batch, C bands, H rows, W columns, D features compared, K lengt
 from typing import Literal
 
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
+from rsfm.blocks.recipes import MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
 from rsfm.blocks.views import draw_view
 from rsfm.job import Preset
 from rsfm.method import Loss, Sample
@@ -39,19 +40,8 @@ class MoCoV2(MomentumContrast):
                     "momentum": 0.99,
                     "dimension": 64,
                 },
-                "encoder": {"name": "conv_small", "width": 192},
-                "training": {
-                    "minutes": 3,
-                    "batch_size": 128,
-                    "learning_rate": 1e-3,
-                    "weight_decay": 0.05,
-                    "optimizer": "adamw",
-                    "beta2": 0.95,
-                    "decay_all": True,
-                    "warmup": 0.05,
-                    "schedule": "step",
-                    "clip_norm": 1,
-                },
+                "encoder": SMALL_CONV,
+                "training": MOCO_QUICK,
                 "window": 40,
             },
         ),
@@ -70,18 +60,7 @@ class MoCoV2(MomentumContrast):
                     "dimension": 128,
                 },
                 "encoder": {"name": "resnet", "depth": "50"},
-                "training": {
-                    "minutes": 0,
-                    "epochs": 200,
-                    "batch_size": 256,
-                    "learning_rate": 0.03,
-                    "weight_decay": 1e-4,
-                    "optimizer": "sgd",
-                    "decay_all": True,
-                    "warmup": 0,
-                    "schedule": "epoch",
-                    "clip_norm": 0,
-                },
+                "training": MOCO_TRAINING,
                 "window": 224,
             },
         ),

@@ -15,13 +15,20 @@ from torch import Tensor, nn
 
 from rsfm.blocks.centring import Centre, paired_cross_entropy
 from rsfm.blocks.crops import cut, draw_crop
-from rsfm.blocks.distillation import DistillationConfig, make_head, teacher_momentum, teacher_temperature
+from rsfm.blocks.distillation import (
+    SMALLEST,
+    DistillationConfig,
+    make_head,
+    teacher_momentum,
+    teacher_temperature,
+)
 from rsfm.blocks.drop_path import drop_by_subset
 from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.masking import patchify
 from rsfm.blocks.multicrop import usable
 from rsfm.blocks.photometry import Chances, draw_light, relight
 from rsfm.blocks.projection import ProjectionHead
+from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
 from rsfm.blocks.spread import spread
 from rsfm.blocks.teacher import make_teacher, move_average
@@ -32,16 +39,10 @@ from rsfm.job import Preset
 from rsfm.method import Loss, Method, Sample
 from rsfm.params import Fraction
 
-SMALLEST = 0.05
-"""Least share of a window that a small view covers."""
 STRONG = Chances(jitter=0.8, gray=0.1)
 WEAK = Chances(jitter=0.1, gray=0.0)
-
-
 FLAT = 0.01
 """Spread, in standard deviations of the raster, below which a view shows nothing."""
-
-
 EMPTY = (
     "Half of the windows or more are nodata or of a single value, which teaches nothing. "
     "Choose an 'Area' with more to see, or a larger 'Window'."
@@ -104,50 +105,16 @@ class PerA(Method):
             {
                 "method": {
                     "name": "pera",
-                    "large_size": 32,
-                    "small_size": 16,
+                    **DINO_QUICK_HEAD,
                     "small_views": 4,
                     "split": 0.4,
-                    "prototypes": 1024,
-                    "hidden": 512,
-                    "bottleneck": 64,
-                    "teacher_temperature": 0.04,
-                    "teacher_temperature_end": 0.04,
-                    "temperature_share": 0,
-                    "momentum": 0.99,
-                    "drop_path": 0,
                     "student_share": 0.2,
                     "teacher_share": 0.6,
                     "spread_weight": 0.1,
                     "pixel_weight": 0.16,
                 },
-                "encoder": {
-                    "name": "vit_learned",
-                    "size": "free",
-                    "width": 192,
-                    "depth": 4,
-                    "heads": 3,
-                    "patch_size": 4,
-                    "window": 32,
-                    "pooling": "class",
-                    "gsd_token": False,
-                },
-                "training": {
-                    "minutes": 10,
-                    "batch_size": 64,
-                    "learning_rate": 5e-4,
-                    "final_rate": 0.01,
-                    "weight_decay": 0.04,
-                    "decay_growth": 5,
-                    "optimizer": "adamw",
-                    "beta2": 0.999,
-                    "epsilon": 2e-5,
-                    "decay_all": True,
-                    "warmup": 0.1,
-                    "schedule": "step",
-                    "clip_norm": 3,
-                    "clip_each": False,
-                },
+                "encoder": {"name": "vit_learned", **SMALL_VIT, "pooling": "class", "gsd_token": False},
+                "training": {**DINO_QUICK, "epsilon": 2e-05, "decay_all": True, "clip_each": False},
                 "window": 40,
             },
         ),
@@ -187,20 +154,15 @@ class PerA(Method):
                     "gsd_token": False,
                 },
                 "training": {
-                    "minutes": 0,
+                    **DINO_TRAINING,
                     "epochs": 200,
                     "batch_size": 192,
-                    "learning_rate": 1e-3,
-                    "final_rate": 1e-3,
-                    "weight_decay": 0.04,
+                    "learning_rate": 0.001,
+                    "final_rate": 0.001,
                     "decay_growth": 5,
-                    "optimizer": "adamw",
-                    "beta2": 0.999,
-                    "epsilon": 2e-5,
+                    "epsilon": 2e-05,
                     "decay_all": True,
                     "warmup": 0.1,
-                    "schedule": "step",
-                    "clip_norm": 3,
                     "clip_each": False,
                 },
                 "window": 512,

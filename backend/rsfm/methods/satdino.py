@@ -3,33 +3,38 @@
 Straka et al., 2025, "SatDINO: A Deep Dive into Self-Supervised Pretraining for Remote Sensing"; on top of Caron et al.,
 2021, arXiv:2104.14294.
 
-Shape letters: B batch, C bands, H rows, W columns, V views, Q large views, N rows of a pass, D encoder width,
+Shape letters: B batch, C bands, H rows, W columns, V views, Q large views, D encoder width,
 K prototypes.
 """
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from rsfm.blocks.centring import Centre, across_views, cross_entropy, usable_pairs
+from rsfm.blocks.centring import Centre
 from rsfm.blocks.crops import pixel_size
-from rsfm.blocks.distillation import DistillationConfig, make_head, teacher_momentum, teacher_temperature
+from rsfm.blocks.distillation import (
+    SMALLEST,
+    Distilled,
+    FrozenPrototypesConfig,
+    dino_loss,
+    make_head,
+    teacher_momentum,
+    view_logits,
+)
 from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.multicrop import DrawnView, draw_views, equal_parts, in_passes, usable
+from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
 from rsfm.blocks.teacher import make_teacher, move_average
 from rsfm.blocks.views import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
 from rsfm.method import Loss, Method, Sample
-from rsfm.params import Fraction, Hint
-
-SMALLEST = 0.05
-"""Least share of a window that a small view covers."""
-
+from rsfm.params import Fraction
 
 UNKNOWN = (
     "The size of a pixel is not known, so that SatDINO learns as DINO does. "
@@ -37,7 +42,7 @@ UNKNOWN = (
 )
 
 
-class SatDINOConfig(DistillationConfig):
+class SatDINOConfig(FrozenPrototypesConfig):
     """Learns as DINO does, and to tell how large a pixel is. For rasters of several resolutions, and for a GPU."""
 
     name: Literal["satdino"] = "satdino"
@@ -53,19 +58,13 @@ class SatDINOConfig(DistillationConfig):
     train_gsd_head: bool = Field(
         True, description="Train the layer that tells the pixel size; the authors' code leaves it as it was drawn."
     )
-    norm_last_layer: bool = Field(True, description="Keep all prototypes of length 1; steadier.")
-    freeze: Annotated[float, Hint(advanced=True)] = Field(
-        0.01, ge=0, le=1, description="Share of the training in which the prototypes stay as they are."
-    )
 
 
 class Compared(NamedTuple):
-    """What a comparison of views found; terms_QV is 0 where a view meets itself."""
+    """What a comparison of views found: DINO's part, and the error of the pixel size."""
 
-    distillation: Tensor
+    distilled: Distilled
     gsd_error: Tensor
-    terms_QV: Tensor
-    probabilities_QBK: Tensor
 
 
 class SatDINO(Method):
@@ -80,50 +79,17 @@ class SatDINO(Method):
             {
                 "method": {
                     "name": "satdino",
-                    "large_size": 32,
-                    "small_size": 16,
+                    **DINO_QUICK_HEAD,
                     "small_views": 4,
                     "split": 0.25,
-                    "prototypes": 1024,
-                    "hidden": 512,
-                    "bottleneck": 64,
-                    "teacher_temperature": 0.04,
-                    "teacher_temperature_end": 0.04,
-                    "temperature_share": 0,
-                    "momentum": 0.99,
                     "gsd_weight": 0.1,
                     "gsd_target": "log",
                     "train_gsd_head": True,
                     "norm_last_layer": True,
                     "freeze": 0.02,
-                    "drop_path": 0,
                 },
-                "encoder": {
-                    "name": "vit_learned",
-                    "size": "free",
-                    "width": 192,
-                    "depth": 4,
-                    "heads": 3,
-                    "patch_size": 4,
-                    "window": 32,
-                    "pooling": "class",
-                    "gsd_token": True,
-                },
-                "training": {
-                    "minutes": 10,
-                    "batch_size": 64,
-                    "learning_rate": 5e-4,
-                    "final_rate": 0.01,
-                    "weight_decay": 0.04,
-                    "decay_growth": 5,
-                    "optimizer": "adamw",
-                    "beta2": 0.999,
-                    "decay_all": False,
-                    "warmup": 0.1,
-                    "schedule": "step",
-                    "clip_norm": 3,
-                    "clip_each": True,
-                },
+                "encoder": {"name": "vit_learned", **SMALL_VIT, "pooling": "class", "gsd_token": True},
+                "training": DINO_QUICK,
                 "window": 48,
             },
         ),
@@ -164,20 +130,12 @@ class SatDINO(Method):
                     "gsd_token": True,
                 },
                 "training": {
-                    "minutes": 0,
+                    **DINO_TRAINING,
                     "epochs": 200,
                     "batch_size": 512,
-                    "learning_rate": 2e-3,
                     "final_rate": 0.01,
-                    "weight_decay": 0.04,
-                    "decay_growth": 10,
-                    "optimizer": "adamw",
-                    "beta2": 0.999,
-                    "decay_all": False,
                     "warmup": 0.05,
-                    "schedule": "step",
                     "clip_norm": 0,
-                    "clip_each": True,
                 },
                 "window": 256,
             },
@@ -206,9 +164,8 @@ class SatDINO(Method):
         views = [one.view for one in drawn]
         gsd_VB = torch.stack([pixel_size(sample.gsd_B, one.crop, one.size) for one in drawn])
         found = self.compare([view.pixels_BCHW for view in views], gsd_VB, usable(views), progress)
-        total = found.distillation + self.config.gsd_weight * found.gsd_error
-        parts = {"distillation": found.distillation.item(), "gsd": found.gsd_error.item()}
-        return Loss(total, parts, () if known(sample.gsd_B).any() else (UNKNOWN,))
+        parts = {"distillation": found.distilled.total.item(), "gsd": found.gsd_error.item()}
+        return Loss(self.weigh(found), parts, () if known(sample.gsd_B).any() else (UNKNOWN,))
 
     def after_step(self, progress: float) -> None:
         momentum = teacher_momentum(self.config, progress)
@@ -228,20 +185,17 @@ class SatDINO(Method):
             gsd_VB: metres per pixel of each view; what is not known is NaN or not above 0, and is left out.
         """
         tokens_VB2D = in_passes(self.see, views)
-        logits_NK: Tensor = self.head(tokens_VB2D[:, :, 0].flatten(0, 1), progress < self.config.freeze)
-        student_VBK = logits_NK.reshape(*usable_VB.shape, -1)
+        student_VBK = view_logits(self.head, tokens_VB2D[:, :, 0], progress < self.config.freeze)
         with torch.no_grad():
-            class_QBD = in_passes(self.teacher.embedding, views[:2])
-            teacher_NK = self.teacher_head(class_QBD.flatten(0, 1))
+            teacher_QBK = view_logits(self.teacher_head, in_passes(self.teacher.embedding, views[:2]))
+        distilled = dino_loss(student_VBK, teacher_QBK, usable_VB, self.centre, self.config, progress)
         with torch.autocast(student_VBK.device.type, enabled=False):
             gsd_error = self.gsd_error(tokens_VB2D[:, :, 1].float(), gsd_VB, usable_VB)
-            temperature = teacher_temperature(self.config, progress)
-            probabilities_QBK = self.centre.probabilities(teacher_NK.reshape(2, -1, teacher_NK.shape[1]), temperature)
-            pairs_QVB = usable_pairs(usable_VB[:2], usable_VB)
-            terms_QV = cross_entropy(probabilities_QBK, student_VBK, self.config.temperature, pairs_QVB)
-            distillation = across_views(terms_QV, pairs_QVB)
-            self.centre.update(teacher_NK, usable_VB[:2].flatten(), self.config.centre_momentum)
-        return Compared(distillation, gsd_error, terms_QV, probabilities_QBK)
+        return Compared(distilled, gsd_error)
+
+    def weigh(self, found: Compared) -> Tensor:
+        """Return the loss: DINO's, and the error of the pixel size by its weight."""
+        return found.distilled.total + self.config.gsd_weight * found.gsd_error
 
     def see(self, pixels_BCHW: Tensor) -> Tensor:
         """Return the encoded class token and the token of the pixel size, tokens_B2D."""

@@ -17,15 +17,25 @@ from torch import Tensor, nn
 
 from rsfm.blocks.crops import cut, draw_crop
 from rsfm.blocks.dates import choose_dates, encode_time, take_dates, usable_dates
-from rsfm.blocks.masking import Split, kept_count, patchify, split_patches, split_positions, take
+from rsfm.blocks.masking import (
+    Split,
+    fill,
+    kept_count,
+    patchify,
+    split_patches,
+    split_positions,
+    standardise,
+    take,
+)
 from rsfm.blocks.positions import grid_positions, sincos_1d, sincos_2d
+from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT, Recipe
 from rsfm.blocks.sliced_vit import SlicedViT, join_positions
-from rsfm.blocks.transformer import initialise, transformer_blocks
+from rsfm.blocks.transformer import DecoderDepth, DecoderHeads, MaskRatio, check_decoder, initialise, transformer_blocks
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
 from rsfm.method import Loss, Method, MethodConfig, Sample
-from rsfm.params import Channels, Fraction
+from rsfm.params import Channels
 
 REPEATED = (
     "Each window has one date only, so SatMAE sees the same pixels several times and learns nothing about change with "
@@ -40,7 +50,7 @@ class SatMAEConfig(MethodConfig):
 
     name: Literal["satmae"] = "satmae"
     dates: int = Field(3, ge=1, le=12, description="Dates of a window that are seen together; for 'vit_temporal'.")
-    mask_ratio: Fraction = Field(0.75, ge=0.01, le=0.99, description="Share of patches hidden from the encoder.")
+    mask_ratio: MaskRatio = 0.75
     masking: Literal["independent", "consistent"] = Field(
         "independent",
         description="Which patches are hidden.",
@@ -82,15 +92,12 @@ class SatMAEConfig(MethodConfig):
     decoder_told: Channels = Field(
         24, ge=2, le=1000, multiple_of=2, description="Features of the decoder's positions that tell date or group."
     )
-    decoder_depth: Channels = Field(2, ge=1, le=16, description="Number of decoder blocks.")
-    decoder_heads: Channels = Field(3, ge=1, le=32, description="Attention heads of a decoder block.")
+    decoder_depth: DecoderDepth = 2
+    decoder_heads: DecoderHeads = 3
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.decoder_width % self.decoder_heads:
-            raise ValueError(
-                f"Decoder width ({self.decoder_width}) must be a multiple of decoder heads ({self.decoder_heads})."
-            )
+        check_decoder(self.decoder_width, self.decoder_heads)
         if self.decoder_told >= self.decoder_width or (self.decoder_width - self.decoder_told) % 4:
             raise ValueError(
                 f"Decoder width ({self.decoder_width}) less decoder told ({self.decoder_told}) "
@@ -107,33 +114,14 @@ class Cube(NamedTuple):
     time_BT3: Tensor
 
 
-GROUPED_QUICK: dict[str, Any] = {
+QUICK: Recipe = {
     "method": {"name": "satmae", "norm_pix": "patch", "decoder_width": 96, "decoder_told": 24},
-    "encoder": {"name": "vit_grouped", "size": "free", "width": 192, "depth": 4, "heads": 3, "patch_size": 8},
-    "training": {
-        "minutes": 3,
-        "batch_size": 64,
-        "learning_rate": 1e-3,
-        "weight_decay": 0.05,
-        "optimizer": "adamw",
-        "beta2": 0.95,
-        "decay_all": False,
-        "warmup": 0.05,
-        "schedule": "step",
-        "clip_norm": 1,
-    },
+    "encoder": {**SMALL_VIT, "name": "vit_grouped", "patch_size": 8},
+    "training": MAE_QUICK,
     "window": 32,
 }
-OFFICIAL_TRAINING: dict[str, Any] = {
-    **GROUPED_QUICK["training"],
-    "minutes": 0,
-    "epochs": 200,
-    "batch_size": 256,
-    "learning_rate": 1e-4,
-    "warmup": 0.1,
-    "clip_norm": 0,
-}
-OFFICIAL_DECODER: dict[str, Any] = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16}
+OFFICIAL_TRAINING: Recipe = {**MAE_TRAINING, "epochs": 200, "learning_rate": 1e-4, "warmup": 0.1}
+OFFICIAL_DECODER: Recipe = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16}
 
 
 class SatMAE(Method):
@@ -145,16 +133,13 @@ class SatMAE(Method):
             "satmae_quick",
             "Small SatMAE on groups of bands, for a CPU",
             "A small variant, not the paper's model; for rasters of many bands.",
-            GROUPED_QUICK,
+            QUICK,
         ),
         Preset(
             "satmae_temporal_quick",
             "Small SatMAE on dates, for a CPU",
             "A small variant, not the paper's model; for rasters of one place at several dates.",
-            {
-                **GROUPED_QUICK,
-                "encoder": {**GROUPED_QUICK["encoder"], "name": "vit_temporal", "time_width": 96},
-            },
+            {**QUICK, "encoder": {**QUICK["encoder"], "name": "vit_temporal", "time_width": 96}},
         ),
         Preset(
             "satmae_official",
@@ -213,6 +198,7 @@ class SatMAE(Method):
             )
         self.config: SatMAEConfig = config
         self.encoder = encoder
+        self.dates, self.timed = (config.dates, True) if encoder.dated else (1, False)
         width, told, pixels = config.decoder_width, config.decoder_told, encoder.patch_size**2
         self.decoder_embed = nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
@@ -232,7 +218,8 @@ class SatMAE(Method):
         split = self.hide(cube)
         rebuilt_BTCLP = self.rebuild(self.see(cube, split), split, cube)
         total = self.error(rebuilt_BTCLP, cube, split.hidden_BL)
-        repeated = self.encoder.dated and self.config.dates > 1 and sample.dates is None
+        dates = 1 if sample.dates is None else sample.dates.valid_BTHW.shape[1]
+        repeated = self.encoder.dated and self.config.dates > 1 and dates == 1
         return Loss(total, {"reconstruction": total.item()}, (REPEATED,) if repeated else ())
 
     def cube(self, sample: Sample) -> Cube:
@@ -268,19 +255,14 @@ class SatMAE(Method):
         rows, columns = self.encoder.patches(cube.pixels_BTCHW)
         count, dates = cube.pixels_BTCHW.shape[:2]
         slices, patches, ratio = dates * len(self.encoder.groups), rows * columns, self.config.mask_ratio
-        kept, kept_each = kept_count(slices * patches, ratio), kept_count(patches, ratio)
         same = self.config.masking == "consistent"
-        if kept == 0 or (same and kept_each == 0):
-            raise UserError(
-                f"All {patches} patches of a window are hidden, which leaves nothing to learn from. "
-                "Make 'Window' larger, or 'Mask ratio' smaller.",
-                "window",
-            )
         if noise is None:
             noise = torch.rand(count, patches if same else slices * patches, device=cube.pixels_BTCHW.device)
         if not same:
-            return split_patches(noise, kept)
-        return split_positions(noise, slices, kept_each, kept if self.encoder.dated else slices * kept_each)
+            return split_patches(noise, kept_count(slices * patches, ratio))
+        kept_each = kept_count(patches, ratio)
+        kept = kept_count(slices * patches, ratio) if self.encoder.dated else slices * kept_each
+        return split_positions(noise, slices, kept_each, kept)
 
     def see(self, cube: Cube, split: Split) -> Tensor:
         """Encode the kept patches, the class token first."""
@@ -291,11 +273,7 @@ class SatMAE(Method):
 
         With the official pairing the bands stand in the order of the groups, else in that of the raster.
         """
-        seen_BKE = self.decoder_embed(seen_BKD)
-        hidden = split.restore_BL.shape[1] - split.keep_BK.shape[1]
-        mask_BME = self.mask_token.to(seen_BKE.dtype).expand(len(seen_BKE), hidden, -1)
-        patches_BNE = take(torch.cat([seen_BKE[:, 1:], mask_BME], dim=1), split.restore_BL)
-        tokens_BNE = torch.cat([seen_BKE[:, :1], patches_BNE], dim=1) + self.positions(cube)
+        tokens_BNE = fill(self.decoder_embed(seen_BKD), self.mask_token, split) + self.positions(cube)
         decoded_BNE = self.decoder_norm(self.decoder_blocks(tokens_BNE))[:, 1:]
         dates, groups = cube.pixels_BTCHW.shape[1], self.encoder.groups
         decoded_BTGLE = decoded_BNE.reshape(len(decoded_BNE), dates, len(groups), -1, decoded_BNE.shape[2])
@@ -346,12 +324,7 @@ class SatMAE(Method):
         if self.config.norm_pix == "off":
             return target_BTCLP
         valid_BTCLP = valid_BTLP[:, :, None].expand_as(target_BTCLP)
-        over = (2, 4) if self.config.norm_pix == "patch" else (4,)
-        number = valid_BTCLP.sum(over, keepdim=True)
-        mean = (target_BTCLP * valid_BTCLP).sum(over, keepdim=True) / number.clamp(min=1)
-        centred_BTCLP = target_BTCLP - mean
-        variance = (centred_BTCLP.square() * valid_BTCLP).sum(over, keepdim=True) / (number - 1).clamp(min=1)
-        return centred_BTCLP / (variance + 1e-6).sqrt()
+        return standardise(target_BTCLP, valid_BTCLP, over=(2, 4) if self.config.norm_pix == "patch" else (4,))
 
 
 def _cut(pixels_BTCHW: Tensor, patch_size: int) -> Tensor:

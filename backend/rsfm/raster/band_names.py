@@ -112,7 +112,7 @@ def wavelength(tags: Mapping[str, str]) -> float | None:
     return None
 
 
-def common_bands(entries: Sequence[Entry]) -> list[str]:
+def shared_bands(entries: Sequence[Entry]) -> list[str]:
     """Return the names of the bands that all entries have, in the order and by the names of the first."""
     if not entries:
         return []

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from rsfm.raster.band_names import common_bands
+from rsfm.raster.band_names import shared_bands
 from rsfm.raster.collection import Collection, Entry
 from rsfm.raster.known_sensors import RADAR
 from rsfm.raster.reader import short_name
@@ -27,7 +27,7 @@ def find_trouble(collection: Collection) -> Iterator[str]:
 
 
 def _bands(entries: tuple[Entry, ...]) -> Iterator[str]:
-    shared = common_bands(entries)
+    shared = shared_bands(entries)
     every = list(dict.fromkeys(band.name for entry in entries for band in entry.bands))
     if not shared:
         kinds = Counter(", ".join(band.name for band in entry.bands) for entry in entries).most_common(2)

@@ -16,9 +16,10 @@ from rsfm.raster.footprint import footprint
 from rsfm.raster.grid import Grid
 from rsfm.raster.known_sensors import PLATFORM_TAGS, RADAR
 from rsfm.raster.probe import Look, look
-from rsfm.raster.reader import find_alpha, find_problem, open_dataset, short_name
+from rsfm.raster.reader import find_problem, open_dataset, short_name
 from rsfm.raster.reflectance_offset import find_offset
 from rsfm.raster.roles import find_masked, find_role
+from rsfm.raster.validity import find_alpha
 
 FOLDERS_READ = 3
 

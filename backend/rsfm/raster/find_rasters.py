@@ -57,15 +57,17 @@ def find_rasters(sources: Sequence[str]) -> Sources:
     known: list[collection.Entry] = []
     warnings: list[str] = []
     for source in sources:
-        if collection.is_collection(source):
-            known += collection.load(source).entries
-        elif source.endswith(".json") and Path(source).is_file():
-            rasters += [Found(path, bands, told) for path, bands, told in stac_item.read(source)]
-        else:
+        try:
+            if collection.is_collection(source):
+                known += collection.load(source).entries
+                continue
             found = list(_find(source))
-            rasters += found
-            if not found:
-                warnings.append(_nothing(source))
+        except UserError as error:
+            warnings.append(str(error))
+            continue
+        rasters += found
+        if not found:
+            warnings.append(_nothing(source))
     unique = list({found.path: found for found in rasters}.values())
     if not unique and not known:
         raise UserError(" ".join(warnings) or "No raster was given. Add files or a folder under 'Rasters'.", "rasters")
@@ -74,7 +76,9 @@ def find_rasters(sources: Sequence[str]) -> Sources:
 
 def _find(source: str) -> Iterator[Found]:
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.suffix == ".json" and path.is_file():
+        yield from (Found(*parts) for parts in stac_item.read(str(path)))
+    elif path.is_dir():
         yield from group_bands(_walk(path.resolve()))
     elif not path.exists() and glob.has_magic(source):
         paths = (Path(each).resolve() for each in sorted(glob.glob(str(path), recursive=True)))

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
-from rsfm.errors import UserError
+from rsfm.errors import Stopped, UserError
 from rsfm.raster.collection import SUFFIX, Collection, Entry, load
 from rsfm.raster.describing import describe_raster
 from rsfm.raster.find_rasters import Found, find_rasters
@@ -18,11 +18,18 @@ THREADS = min(16, 4 * (os.cpu_count() or 1))
 
 
 class Gathered(NamedTuple):
-    """A collection, how many of its rasters were not known before, and what to tell the user."""
+    """A collection.
+
+    Attributes:
+        new: how many of its rasters were not known before.
+        warnings: what to tell the user.
+        stopped: whether the user ended the work before all rasters were looked at.
+    """
 
     collection: Collection
     new: int
     warnings: list[str]
+    stopped: bool
 
 
 def gather(
@@ -36,7 +43,7 @@ def gather(
     Args:
         sources: files, folders, patterns, STAC items, collections.
         target: bands that lie in a file each are put together as VRTs beside it.
-        report: called with how many rasters are done, of how many; may raise to end the work.
+        report: called with how many rasters are done, of how many; `Stopped` ends the work and keeps what is done.
 
     Raises:
         UserError: nothing was found.
@@ -46,12 +53,12 @@ def gather(
     known = {entry.path: entry for entry in [*found.known, *before] if not entry.problem}
     files = _vrt_names(found.rasters, target)
     rasters = [raster for raster in found.rasters if files.get(raster.path, raster.path) not in known]
-    made = _describe_all(rasters, files, report)
+    made, stopped = _describe_all(rasters, files, report)
     fresh = {entry.path: entry for entry in made}
     old = {entry.path: entry for entry in [*before, *found.known]}
     merged = {**old, **fresh, **{path: entry for path, entry in known.items() if path in old}}
     entries = pair_masks(list(merged.values()))
-    return Gathered(Collection(name=name, entries=tuple(entries)), len(fresh), found.warnings)
+    return Gathered(Collection(name=name, entries=tuple(entries)), len(fresh), found.warnings, stopped)
 
 
 def pair_masks(entries: Sequence[Entry]) -> list[Entry]:
@@ -77,18 +84,25 @@ def _with_mask(entry: Entry, masks: Sequence[Entry]) -> Entry:
     return entry.model_copy(update={"mask": mask.path, "masked": mask.masked})
 
 
-def _describe_all(rasters: Sequence[Found], files: dict[str, str], report: Callable[[int, int], None]) -> list[Entry]:
-    entries: list[Entry | None] = [None] * len(rasters)
+def _describe_all(
+    rasters: Sequence[Found], files: dict[str, str], report: Callable[[int, int], None]
+) -> tuple[list[Entry], bool]:
+    """Describe rasters in their order; also return whether the user stopped it."""
+    entries: dict[int, Entry] = {}
+    stopped = False
     with ThreadPoolExecutor(THREADS) as pool:
         jobs = {pool.submit(_describe, raster, files): index for index, raster in enumerate(rasters)}
         try:
             for done, job in enumerate(as_completed(jobs), 1):
                 entries[jobs[job]] = job.result()
                 report(done, len(rasters))
+        except Stopped:
+            stopped = True
+            pool.shutdown(cancel_futures=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [entry for entry in entries if entry is not None]
+    return [entries[index] for index in sorted(entries)], stopped
 
 
 def _describe(raster: Found, files: dict[str, str]) -> Entry:

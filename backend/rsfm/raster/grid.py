@@ -109,7 +109,7 @@ def parse_area(grid: Grid, area: str | None) -> Window:
     """
     if area is None:
         return grid.window
-    west, south, east, north = _parse_bounds(area)
+    west, south, east, north = parse_bounds(area)
     inverse = ~grid.transform
     corners = [inverse @ (x, y) for x in (west, east) for y in (south, north)]
     columns, rows = zip(*corners, strict=True)
@@ -127,7 +127,12 @@ def parse_area(grid: Grid, area: str | None) -> Window:
     return window
 
 
-def _parse_bounds(area: str) -> tuple[float, float, float, float]:
+def parse_bounds(area: str) -> tuple[float, float, float, float]:
+    """Read "west,south,east,north".
+
+    Raises:
+        UserError: malformed.
+    """
     try:
         west, south, east, north = (float(part) for part in area.split(","))
     except ValueError:

@@ -55,10 +55,15 @@ def _corner_areas(grid: Grid, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
     column_4RC = np.stack([column_RC + right for _, right in corners])
     x_4RC, y_4RC = to_map(grid, row_4RC, column_4RC)
     longitude, latitude = transform_coordinates(grid.crs, "EPSG:4326", x_4RC.ravel(), y_4RC.ravel())
-    east_4RC = np.unwrap(np.radians(longitude).reshape(row_4RC.shape), axis=0)  # a pixel may touch the date line
-    up_4RC = _cylinder_height(np.radians(latitude)).reshape(row_4RC.shape)
-    east_4RC, up_4RC = east_4RC - east_4RC[0], up_4RC - up_4RC[0]  # small numbers keep their digits
-    twice = (east_4RC * np.roll(up_4RC, -1, 0) - np.roll(east_4RC, -1, 0) * up_4RC).sum(0)
+    return quad_areas(np.reshape(longitude, row_4RC.shape), np.reshape(latitude, row_4RC.shape))
+
+
+def quad_areas(longitude_4N: np.ndarray, latitude_4N: np.ndarray) -> np.ndarray:
+    """Return square metres of polygons of four corners in degrees, areas_N of any shape."""
+    east_4N = np.unwrap(np.radians(longitude_4N), axis=0)  # a pixel may touch the date line
+    up_4N = _cylinder_height(np.radians(latitude_4N))
+    east_4N, up_4N = east_4N - east_4N[0], up_4N - up_4N[0]  # small numbers keep their digits
+    twice = (east_4N * np.roll(up_4N, -1, 0) - np.roll(east_4N, -1, 0) * up_4N).sum(0)
     return np.asarray(np.abs(twice) / 2)
 
 

@@ -12,7 +12,8 @@ from rsfm.errors import UserError
 from rsfm.raster.collection import Band, Entry
 from rsfm.raster.describing import describe_raster
 from rsfm.raster.grid import Grid, Window
-from rsfm.raster.reader import Raster, find_alpha, find_problem, open_dataset, probes, short_name
+from rsfm.raster.reader import Raster, find_problem, open_dataset, short_name
+from rsfm.raster.validity import find_alpha, probes
 
 EXACT_PIXELS = 2**26
 """Rasters of at most this many values are looked at in full."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rsfm.raster.band_names import common_bands
+from rsfm.raster.band_names import shared_bands
 from rsfm.raster.collection import Collection, Entry, load
 from rsfm.raster.collection_findings import count_of, find_trouble
 from rsfm.raster.overlap import groups
@@ -34,7 +34,7 @@ def inspect_collection(path: str) -> str:
     if missing:
         many = count_of(len(missing), "file is", "files are")
         hints.append(f"{many} gone, such as '{missing[0].path}'. Bring them back, or collect anew.")
-    usable = bool(common_bands(collection.imagery)) and not missing
+    usable = bool(shared_bands(collection.imagery)) and not missing
     verdict = "can be learned from" if usable else "cannot be learned from as it is"
     lines += [f"  Verdict      {verdict}", *(f"  - {hint}" for hint in hints)]
     lines += [f"  - {entry.problem}" for entry in collection.entries if entry.used and entry.problem]
@@ -53,7 +53,7 @@ def _describe(collection: Collection) -> Iterator[str]:
     yield f"  Rasters      {len(collection.entries)}: {', '.join(counts)}"
     if not entries:
         return
-    yield f"  Bands        {', '.join(common_bands(entries)) or 'none that all have'}"
+    yield f"  Bands        {', '.join(shared_bands(entries)) or 'none that all have'}"
     yield f"  Sensors      {_counted(entry.sensor or 'not known' for entry in entries)}"
     yield f"  CRS          {_counted(entry.crs if len(entry.crs) < 40 else 'a CRS of its own' for entry in entries)}"
     sizes = sorted(entry.gsd for entry in entries)

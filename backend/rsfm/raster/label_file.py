@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
-from rasterio.warp import transform as reproject
+from rasterio.warp import transform
 
 from rsfm.errors import UserError
 from rsfm.raster.reader import control
@@ -92,7 +92,35 @@ def read_drawing(labels: str, class_field: str, crs: CRS, parameters: Parameters
         )
     classes = [_as_text(columns[class_field][source]) for source in sources]
     colours = _read_colours(classes, sources, columns.get(colour_field) if colour_field else None)
-    return Drawing(name, _reproject(shapes, own_crs, crs), classes, colours, (*notes, *told))
+    return Drawing(name, reproject(shapes, own_crs, crs), classes, colours, (*notes, *told))
+
+
+def read_outlines(source: str, crs: CRS, parameters: Parameters) -> list[Any]:
+    """Read the polygons of a vector file, whatever their attributes; repair outlines that cross themselves.
+
+    Args:
+        source: a file, or "file|layername=name" as QGIS writes it.
+        crs: to which they are brought.
+
+    Raises:
+        UserError: in one sentence or two, what is wrong with the file.
+    """
+    path, options = _split_source(source)
+    name = Path(path).name
+    layer, _ = _find_layer(path, options, parameters)
+    try:
+        meta, _, wkb, _ = pyogrio.raw.read(
+            path, layer=layer, columns=[], where=options.get("subset") or None, force_2d=True
+        )
+    except (DataSourceError, DataLayerError, FeatureError, ValueError) as error:
+        raise UserError(
+            f"'{name}' cannot be read ({str(error).rstrip('.')}). {_draw_or_choose(parameters)}", parameters.labels
+        ) from error
+    shapes = [] if wkb is None else _simple_shapes(wkb, ["polygon"] * len(wkb))[0]
+    polygons = [shape for shape in shapes if shapely.get_dimensions(shape) == 2]
+    if not polygons:
+        raise UserError(f"'{name}' holds no polygon. {_draw_or_choose(parameters)}", parameters.labels)
+    return reproject(polygons, _read_crs(meta["crs"], name, parameters), crs)
 
 
 def _split_source(labels: str) -> tuple[str, dict[str, str]]:
@@ -201,14 +229,14 @@ def _read_colours(classes_F: list[str], sources_F: list[int], column: NDArray[An
     return colours
 
 
-def _reproject(shapes_F: list[Any], source: CRS, target: CRS) -> list[Any]:
+def reproject(shapes_F: list[Any], source: CRS, target: CRS) -> list[Any]:
     """Move vertices to another CRS; edges stay straight, as QGIS draws them."""
     if source == target:
         return shapes_F
 
     def move(points_N2: NDArray[np.float64]) -> NDArray[np.float64]:
         try:
-            xs, ys = reproject(source, target, points_N2[:, 0], points_N2[:, 1])
+            xs, ys = transform(source, target, points_N2[:, 0], points_N2[:, 1])
         except (RasterioError, CRSError):  # some lie where the target has no coordinates
             return np.full_like(points_N2, np.inf)
         return np.stack([np.asarray(xs, float), np.asarray(ys, float)], 1)

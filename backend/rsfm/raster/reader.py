@@ -4,40 +4,49 @@ Shape letters: C bands (without alpha), H rows, W columns.
 """
 
 import contextlib
+import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as FileWindow
 
 from rsfm.errors import UserError
+from rsfm.raster.cells import Cells, find_cells
 from rsfm.raster.grid import Grid, Window
+from rsfm.raster.validity import find_alpha, masked_bands, nodata_marker, probes
 
 Pad = Literal["invalid", "reflect"]
 
 
-def open_raster(path: str, field: str = "raster", require_crs: bool = True) -> "Raster":
+def open_raster(
+    path: str, field: str = "raster", require_crs: bool = True, numbers: Sequence[int] | None = None
+) -> "Raster":
     """Open a raster that can be used.
 
     Args:
         field: the parameter that holds the path; errors mark it.
         require_crs: False also takes a raster without CRS or georeference.
+        numbers: of the bands wanted, from 1, in their order; None is all but alpha.
 
     Raises:
         UserError: in one sentence, what is wrong and what to do.
     """
     dataset = open_dataset(path, field)
     problem = find_problem(dataset, require_crs)
+    absent = sorted(set(numbers or ()) - set(dataset.indexes))
+    if absent and not problem:
+        problem = f"has {dataset.count} bands and no band {absent[0]}. Choose a raster that has it."
     if problem:
         dataset.close()
         raise UserError(f"'{short_name(path)}' {problem}", field)
-    return Raster(path, dataset, field)
+    return Raster(path, dataset, field, numbers)
 
 
 class Raster:
@@ -49,24 +58,31 @@ class Raster:
         field: the parameter that held the path.
         grid: where its pixels lie.
         bands: C, without alpha.
+        numbers: those of these bands in the file, from 1.
         band_names: the file's descriptions, or "Band 1".
         dtype: the type that holds all bands.
         nodata: the marker of the first band; None when there is none.
+        block: height and width of the blocks the file is stored in.
     """
 
-    def __init__(self, path: str, dataset: Any, field: str = "raster") -> None:
+    def __init__(self, path: str, dataset: Any, field: str = "raster", numbers: Sequence[int] | None = None) -> None:
         self.path, self.name, self.field = path, short_name(path), field
         crs = dataset.crs or None
         self.grid = Grid(crs, dataset.transform, dataset.height, dataset.width)
-        self._alpha = find_alpha(dataset)
-        self._numbers = [number for number in dataset.indexes if number != self._alpha]
-        self.bands = len(self._numbers)
-        names = [dataset.descriptions[number - 1] for number in self._numbers]
-        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self._numbers, strict=True))
-        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self._numbers))
-        self.nodata: float | None = dataset.nodatavals[self._numbers[0] - 1]
-        self._markers = [_marker(dataset.nodatavals[number - 1], self.dtype) for number in self._numbers]
-        self._masked = _masked_bands(dataset, self._numbers)
+        alpha = find_alpha(dataset)
+        self.numbers = list(numbers or [number for number in dataset.indexes if number != alpha])
+        self._alpha = None if alpha in self.numbers else alpha
+        self.bands = len(self.numbers)
+        names = [dataset.descriptions[number - 1] for number in self.numbers]
+        self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self.numbers, strict=True))
+        self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self.numbers))
+        self.block: tuple[int, int] = dataset.block_shapes[self.numbers[0] - 1]
+        self.nodata: float | None = dataset.nodatavals[self.numbers[0] - 1]
+        self._markers = [nodata_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
+        self._masked = masked_bands(dataset, self.numbers)
+        self._cells: Cells | None = None
+        self._level: int | None = None
+        self._overviews: dict[int, Raster] | None = None
         self._lock = threading.Lock()
         self._handles = {threading.get_ident(): dataset}
 
@@ -81,6 +97,35 @@ class Raster:
         with self._lock:
             while self._handles:
                 self._handles.popitem()[1].close()
+            overviews = list((self._overviews or {}).values())
+        for overview in overviews:
+            overview.close()
+
+    def release(self) -> None:
+        """Close the handle of this thread; reading opens another one."""
+        with self._lock:
+            dataset = self._handles.pop(threading.get_ident(), None)
+        if dataset is not None:
+            dataset.close()
+
+    def cells(self) -> Cells | None:
+        """Return how the raster is cut for decoding; None when its pixels do not come from the blocks of a file."""
+        if self._cells is None:
+            self._cells = find_cells(self._dataset(), self.bands * self.dtype.itemsize)
+        return self._cells
+
+    def overview(self, factor: int) -> tuple["Raster", int]:
+        """Return the coarsest overview of the file from which the raster can be shrunk by `factor`.
+
+        It is closed with this raster.
+
+        Returns:
+            The overview, or the raster itself; and by how much it remains to be shrunk.
+        """
+        if self._overviews is None:
+            self._overviews = self._find_overviews()
+        fits = [step for step in self._overviews if factor % step == 0]
+        return (self._overviews[max(fits)], factor // max(fits)) if fits else (self, factor)
 
     def read(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
         """Read pixels and tell which of them are valid.
@@ -102,25 +147,55 @@ class Raster:
             valid_HW = _clear(pixels_CHW, valid_HW & np.isfinite(pixels_CHW).all(axis=0))
         return pixels_CHW, valid_HW
 
-    def read_native(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
-        """Read as `read` does, but leave the pixels in the raster's own type."""
-        pixels_CHW = np.zeros((self.bands, window.height, window.width), self.dtype)
-        valid_HW = np.zeros((window.height, window.width), bool)
+    def read_native(
+        self, window: Window, pad: Pad = "invalid", readers: Executor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read as `read` does, but leave the pixels in the raster's own type.
+
+        Args:
+            readers: threads that share the work.
+        """
         inside = window.intersection(self.grid.window)
+        make = np.empty if inside == window else np.zeros
+        pixels_CHW = make((self.bands, window.height, window.width), self.dtype)
+        valid_HW = make((window.height, window.width), bool)
         if inside.height and inside.width:
             top, left = inside.row - window.row, inside.column - window.column
             rows, columns = slice(top, top + inside.height), slice(left, left + inside.width)
-            self._read_inside(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns])
+            self._read_parts(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns], readers)
         if pad == "reflect" and inside != window and window.height and window.width:
             self._reflect(window, inside, pixels_CHW, valid_HW)
         return pixels_CHW, valid_HW
+
+    def _read_parts(
+        self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray, readers: Executor | None
+    ) -> None:
+        """Fill views of arrays, in two halves that share no block if there are threads for it."""
+        if readers is None:
+            return self._read_inside(window, pixels_CHW, valid_HW)
+        height, width = self.block
+        across = window.width > width
+        block, start, size = (width, window.column, window.width) if across else (height, window.row, window.height)
+        middle = (start + size // 2 + block // 2) // block * block - start
+        if not 0 < middle < size:
+            return self._read_inside(window, pixels_CHW, valid_HW)
+        work = []
+        for part in (slice(0, middle), slice(middle, size)):
+            rows, columns = (slice(None), part) if across else (part, slice(None))
+            place = {"column": start + part.start, "width": part.stop - part.start} if across else {}
+            place = place or {"row": start + part.start, "height": part.stop - part.start}
+            piece = window._replace(**place)
+            work.append(readers.submit(self._read_inside, piece, pixels_CHW[:, rows, columns], valid_HW[rows, columns]))
+        for done in work:
+            done.result()
+        return None
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         """Fill views of arrays from a window that lies inside the raster."""
         part = FileWindow(window.column, window.row, window.width, window.height)
         dataset = self._dataset()
         try:
-            dataset.read(self._numbers, window=part, out=pixels_CHW)
+            dataset.read(self.numbers, window=part, out=pixels_CHW)
             valid_HW[:] = True
             for number in self._masked:
                 valid_HW &= dataset.read_masks(number, window=part) > 0
@@ -159,8 +234,23 @@ class Raster:
         me = threading.get_ident()
         with self._lock:
             if me not in self._handles:
-                self._handles[me] = open_dataset(self.path, self.field)
+                self._handles[me] = open_dataset(self.path, self.field, self._level)
             return self._handles[me]
+
+    def _find_overviews(self) -> dict[int, "Raster"]:
+        """Return the overviews whose pixels lie as `Grid.shrink` lays them, by the factor they are shrunk by."""
+        dataset, found = self._dataset(), {}
+        shared = set.intersection(*(set(dataset.overviews(number)) for number in self.numbers))
+        for level, factor in enumerate(dataset.overviews(self.numbers[0])):
+            grid = self.grid.shrink(factor)
+            with contextlib.closing(open_dataset(self.path, self.field, level)) as opened:
+                if factor not in shared or (opened.height, opened.width) != (grid.height, grid.width):
+                    continue
+            overview = copy.copy(self)
+            overview.grid, overview._level, overview._cells = grid, level, None
+            overview._overviews, overview._handles, overview._lock = {}, {}, threading.Lock()
+            found[factor] = overview
+        return found
 
 
 def check_has_valid_pixels(raster: Raster) -> None:
@@ -178,14 +268,6 @@ def check_has_valid_pixels(raster: Raster) -> None:
             "nodata value in QGIS with 'Translate (convert format)'.",
             raster.field,
         )
-
-
-def probes(window: Window, side: int = 64, count: int = 5) -> list[Window]:
-    """Return at most count x count small windows, spread evenly over a window."""
-    rows = sorted({int(row) for row in np.linspace(0, max(window.height - side, 0), count)})
-    columns = sorted({int(column) for column in np.linspace(0, max(window.width - side, 0), count)})
-    corners = [(window.row + row, window.column + column) for row in rows for column in columns]
-    return [Window(row, column, side, side).intersection(window) for row, column in corners]
 
 
 def find_problem(dataset: Any, require_crs: bool = True) -> str:
@@ -215,18 +297,6 @@ def find_problem(dataset: Any, require_crs: bool = True) -> str:
     return ""
 
 
-def find_alpha(dataset: Any) -> int | None:
-    """Return the number of the alpha band, when it is one.
-
-    GDAL marks the fourth band of any 8-bit raster as alpha, also where it is near infrared; a true one is opaque or
-    transparent nearly everywhere.
-    """
-    for number, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True):
-        if meaning == ColorInterp.alpha and _looks_like_alpha(dataset, number):
-            return int(number)
-    return None
-
-
 def control(field: str) -> str:
     """Return what the form calls a parameter."""
     return field.rpartition(".")[2].replace("_", " ").capitalize()
@@ -237,8 +307,8 @@ def short_name(path: str) -> str:
     return Path(path).name or path
 
 
-def open_dataset(path: str, field: str) -> Any:
-    """Open a file with GDAL.
+def open_dataset(path: str, field: str, level: int | None = None) -> Any:
+    """Open a file with GDAL, or one of its overviews, of which 0 is the finest.
 
     Raises:
         UserError: it is absent or not a raster.
@@ -247,48 +317,13 @@ def open_dataset(path: str, field: str) -> Any:
         found = "is a folder" if Path(path).is_dir() else "does not exist"
         raise UserError(f"'{path}' {found}. Choose a raster file under '{control(field)}'.", field)
     try:
-        return rasterio.open(path)
+        return rasterio.open(path) if level is None else rasterio.open(path, OVERVIEW_LEVEL=level)
     except (RasterioError, OSError) as error:
         raise UserError(
             f"'{short_name(path)}' cannot be read as a raster. Choose a file that QGIS shows as a raster layer, such "
             f"as a GeoTIFF, under '{control(field)}'.",
             field,
         ) from error
-
-
-def _looks_like_alpha(dataset: Any, number: int) -> bool:
-    opaque = np.iinfo(dataset.dtypes[number - 1]).max if dataset.dtypes[number - 1].startswith(("u", "i")) else 1
-    seen = extreme = 0
-    for row, column, height, width in probes(Window(0, 0, dataset.height, dataset.width)):
-        with contextlib.suppress(RasterioError):  # a damaged file is reported by the first real reading
-            part = FileWindow(column, row, width, height)
-            band_HW = dataset.read(number, window=part)
-            seen += band_HW.size
-            extreme += int(((band_HW == 0) | (band_HW == opaque)).sum())
-    return extreme >= 0.9 * seen
-
-
-def _marker(nodata: float | None, dtype: np.dtype[Any]) -> Any:
-    """Return nodata in the raster's type, None when no pixel can hold it; NaN is found by being not finite."""
-    if nodata is None or np.isnan(nodata):
-        return None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return dtype.type(nodata)
-    limits = np.iinfo(dtype)
-    return dtype.type(int(nodata)) if nodata == int(nodata) and limits.min <= nodata <= limits.max else None
-
-
-def _masked_bands(dataset: Any, numbers: list[int]) -> list[int]:
-    """Return the bands whose mask must be read from the file, because it is neither nodata nor alpha."""
-    masked: list[int] = []
-    for number in numbers:
-        flags = set(dataset.mask_flag_enums[number - 1])
-        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-            return [number]
-        if not flags & {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}:
-            masked.append(number)
-    return masked
 
 
 def _clear(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:

@@ -54,6 +54,15 @@ class Resampled(Raster):
     def close(self) -> None:
         """Do nothing: the file belongs to `raster`."""
 
+    def release(self) -> None:
+        self.raster.release()
+
+    def cells(self) -> None:
+        """Return None: a window is interpolated as a whole."""
+
+    def overview(self, factor: int) -> tuple[Raster, int]:
+        return self, factor
+
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         if self._shift is not None:
             row, column = self._shift
@@ -64,6 +73,7 @@ class Resampled(Raster):
         row, column = math.floor(rows_HW.min()), math.floor(columns_HW.min())
         source = Window(row, column, math.floor(rows_HW.max()) - row + 2, math.floor(columns_HW.max()) - column + 2)
         source = source.intersection(_expand(self.raster.grid.shrink(self._factor).window, 1))
+        pixels_CHW[:], valid_HW[:] = 0, False
         if source.height and source.width:
             found_CHW, found_HW = self._averaged(source)
             rows_HW, columns_HW = rows_HW - source.row, columns_HW - source.column
@@ -100,6 +110,40 @@ class Resampled(Raster):
         sums_CHW = pixels_CHW.reshape(self.bands, window.height, factor, window.width, factor).sum((2, 4))
         valid_HW = count_HW >= ENOUGH * factor**2
         return sums_CHW / np.maximum(count_HW, 1) * valid_HW, valid_HW
+
+
+class Nearest(Resampled):
+    """A raster of categories on another grid: each pixel is the one whose area its centre lies in, never a mean.
+
+    Valid is what lies inside the raster and is valid there.
+    """
+
+    def __init__(self, raster: Raster, grid: Grid) -> None:
+        super().__init__(raster, grid)
+        self.dtype, self._factor = raster.dtype, 1
+
+    def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
+        if self._shift is not None:
+            row, column = self._shift
+            source = Window(window.row + row, window.column + column, window.height, window.width)
+            pixels_CHW[:], valid_HW[:] = self.raster.read_native(source)
+            return
+        rows_HW, columns_HW = self._positions(window)
+        shape = (window.height, window.width)
+        rows_HW = np.broadcast_to(np.floor(rows_HW + 0.5), shape).astype(int)
+        columns_HW = np.broadcast_to(np.floor(columns_HW + 0.5), shape).astype(int)
+        row, column = int(rows_HW.min()), int(columns_HW.min())
+        source = Window(row, column, int(rows_HW.max()) - row + 1, int(columns_HW.max()) - column + 1)
+        source = source.intersection(self.raster.grid.window)
+        pixels_CHW[:], valid_HW[:] = 0, False
+        if not (source.height and source.width):
+            return
+        found_CHW, found_HW = self.raster.read_native(source)
+        rows_HW, columns_HW = rows_HW - source.row, columns_HW - source.column
+        inside_HW = (rows_HW >= 0) & (rows_HW < source.height) & (columns_HW >= 0) & (columns_HW < source.width)
+        rows_HW, columns_HW = np.where(inside_HW, rows_HW, 0), np.where(inside_HW, columns_HW, 0)
+        valid_HW[:] = found_HW[rows_HW, columns_HW] & inside_HW
+        pixels_CHW[:] = found_CHW[:, rows_HW, columns_HW] * inside_HW
 
 
 def relative_pixel(from_grid: Grid, onto: Grid) -> float:

@@ -11,8 +11,9 @@ import numpy as np
 
 from rsfm.errors import UserError
 from rsfm.raster.grid import Window
-from rsfm.raster.reader import Raster, check_has_valid_pixels, control, probes
+from rsfm.raster.reader import Raster, check_has_valid_pixels, control
 from rsfm.raster.statistics import check_same_bands
+from rsfm.raster.validity import probes
 
 TRIES = 1000
 """Windows drawn in place of one with too much nodata, before giving up."""

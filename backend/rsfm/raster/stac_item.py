@@ -1,6 +1,6 @@
 """Reads a STAC item on disk: which of its assets are the raster, and what it says of them.
 
-STAC 1.0 and 1.1 with the extensions eo, raster, proj; assets that lie elsewhere than on disk are named, not fetched.
+STAC 1.0 and 1.1 with the extensions eo, raster, proj; assets that lie on the net are refused, not fetched.
 """
 
 import json
@@ -24,7 +24,7 @@ def read(path: str) -> Iterator[tuple[str, tuple[tuple[str, str], ...], Told]]:
     """Yield path, file of each band, and what the item says of it; one raster for all assets of single bands.
 
     Raises:
-        UserError: the file is no STAC item, or none of its assets is a raster.
+        UserError: the file is no STAC item, or none of its assets is a raster, or they lie on the net.
     """
     file = Path(path)
     item = _parse(file)
@@ -38,6 +38,13 @@ def read(path: str) -> Iterator[tuple[str, tuple[tuple[str, str], ...], Told]]:
             "files themselves under 'Rasters'.",
             "rasters",
         )
+    remote = next((asset.path for asset in imagery if "://" in asset.path), None)
+    if remote is not None:
+        raise UserError(
+            f"The rasters of the STAC item '{file.name}' lie on the net ({remote}), and nothing is fetched from there. "
+            "Download them beside the item, or choose files under 'Rasters'.",
+            "rasters",
+        )
     single = [asset for asset in imagery if len(asset.bands) == 1]
     if len(single) > 1:
         files = tuple((asset.bands[0].name, asset.path) for asset in single)
@@ -47,7 +54,7 @@ def read(path: str) -> Iterator[tuple[str, tuple[tuple[str, str], ...], Told]]:
     for asset in others:
         yield asset.path, (), told._replace(name="", bands=asset.bands, **asset.scaling)
     for asset in rasters:
-        if asset.roles & MASK_ROLES:
+        if asset.roles & MASK_ROLES and "://" not in asset.path:
             yield asset.path, (), Told(date=told.date)
 
 

@@ -1,15 +1,20 @@
 """The range, mean and deviation of each band, by which pixels are normalised.
 
 Per band: clip to the 1-99 % range widened by half its length on both sides, then zero mean and unit variance over valid
-pixels. Shape letters: C bands, N pixels.
+pixels. Overviews are never used: an average of pixels deviates less than the pixels do.
+
+Shape letters: C bands, N pixels, B blocks of them.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsfm.errors import UserError
 from rsfm.params import Config
+from rsfm.raster.band_measure import BandMeasure, measure_pixels, sampling_errors
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster, control
 
@@ -19,15 +24,42 @@ MAX_VALUES = 2**26
 ENOUGH_PIXELS = 10_000
 """Valid pixels below which the sample goes on growing."""
 
+Measured = Literal["unknown", "exact", "sample"]
+
 
 class Statistics(Config):
-    """Per band: low and high clip the pixels; mean and deviation are those of the clipped ones; count is how many."""
+    """Per band: low and high clip the pixels; mean and deviation are those of the clipped ones; count is how many.
+
+    Attributes:
+        measured: from all valid pixels, or from a sample of blocks; unknown where somebody else measured.
+        pixels: of the area measured, valid or not.
+        mean_error, std_error, low_error, high_error: standard errors; the truth lies within three of them.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     count: tuple[int, ...]
+    measured: Measured = "unknown"
+    pixels: int = 0
+    mean_error: tuple[float, ...] = ()
+    std_error: tuple[float, ...] = ()
+    low_error: tuple[float, ...] = ()
+    high_error: tuple[float, ...] = ()
+
+    @property
+    def how(self) -> str:
+        """How it was measured, in a sentence."""
+        if self.measured == "unknown":
+            return "How the bands were measured is not known."
+        if self.measured == "exact":
+            return f"The bands were measured on all {self.count[0]:,} valid pixels."
+        error = max(3 * error / std for error, std in zip(self.mean_error, self.std, strict=True))
+        return (
+            f"The bands were measured on a sample of {self.count[0]:,} valid pixels of {self.pixels:,}; their means "
+            f"are known to {error:.1%} of a standard deviation."
+        )
 
 
 def band_statistics(
@@ -55,13 +87,53 @@ def band_statistics(
         seen += valid_HW.size
         valid += parts[-1].shape[1]
     if valid == 0:
-        names = ", ".join(f"'{raster.name}'" for raster in rasters)
-        raise UserError(
-            f"{names}: no valid pixel was found, all are nodata. Choose another raster or area, under "
-            f"'{control(rasters[0].field)}' or 'Area'.",
-            rasters[0].field,
-        )
-    return _measure(np.concatenate(parts, axis=1))
+        raise no_valid_pixel([raster.name for raster in rasters], rasters[0].field)
+    pixels = sum(window.height * window.width for window in windows)
+    return measure_parts(parts, pixels, 1 - seen / pixels)
+
+
+def measure_parts(parts_CN: list[NDArray[Any]], pixels: int, unseen: float) -> Statistics:
+    """Measure the valid pixels of blocks.
+
+    Args:
+        parts_CN: of each block; those without a valid pixel belong here too.
+        pixels: of the area that the blocks were drawn from.
+        unseen: share of these that was not looked at.
+    """
+    sizes_B = np.array([part_CN.shape[1] for part_CN in parts_CN])
+    measures = []
+    for channel in range(len(parts_CN[0])):
+        pixels_N = np.concatenate([part_CN[channel] for part_CN in parts_CN])
+        found = measure_pixels(pixels_N)
+        measures.append(found._replace(errors=sampling_errors(pixels_N, sizes_B, found, unseen)) if unseen else found)
+    return gather(measures, int(sizes_B.sum()), pixels, "sample" if unseen else "exact")
+
+
+def gather(measures: Sequence[BandMeasure], count: int, pixels: int, measured: Measured) -> Statistics:
+    """Put bands, of which `count` valid pixels were seen, beside each other."""
+    return Statistics(
+        mean=tuple(found.mean for found in measures),
+        std=tuple(found.deviation for found in measures),
+        low=tuple(found.low for found in measures),
+        high=tuple(found.high for found in measures),
+        count=(count,) * len(measures),
+        measured=measured,
+        pixels=pixels,
+        mean_error=tuple(found.errors.mean for found in measures),
+        std_error=tuple(found.errors.std for found in measures),
+        low_error=tuple(found.errors.low for found in measures),
+        high_error=tuple(found.errors.high for found in measures),
+    )
+
+
+def no_valid_pixel(names: Sequence[str], field: str) -> UserError:
+    """Return the error to raise when rasters hold nothing to measure."""
+    named = ", ".join(f"'{name}'" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return UserError(
+        f"{named}: no valid pixel was found, all are nodata. Choose another raster or area, under "
+        f"'{control(field)}' or 'Area'.",
+        field,
+    )
 
 
 def check_same_bands(rasters: Sequence[Raster]) -> None:
@@ -91,25 +163,3 @@ def _shuffled_blocks(
     ]
     for index in np.random.default_rng(seed).permutation(len(blocks)):
         yield blocks[index]
-
-
-def _measure(pixels_CN: np.ndarray) -> Statistics:
-    lows, highs, means, deviations = [], [], [], []
-    for pixels_N in pixels_CN:
-        low, high = (float(value) for value in np.percentile(pixels_N, (1, 99)))
-        if low == high:  # nearly constant: the few other pixels are all there is to see
-            low, high = float(pixels_N.min()), float(pixels_N.max())
-        low, high = low - (high - low) / 2, high + (high - low) / 2
-        clipped_N = np.clip(pixels_N, low, high)
-        deviation = float(clipped_N.std(dtype=np.float64))
-        lows.append(low)
-        highs.append(high)
-        means.append(float(clipped_N.mean(dtype=np.float64)))
-        deviations.append(deviation if high > low and deviation > 0 else 1.0)
-    return Statistics(
-        mean=tuple(means),
-        std=tuple(deviations),
-        low=tuple(lows),
-        high=tuple(highs),
-        count=(pixels_CN.shape[1],) * len(pixels_CN),
-    )

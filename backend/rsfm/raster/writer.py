@@ -2,8 +2,8 @@
 
 import os
 import shutil
-import zlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -11,22 +11,30 @@ from types import TracebackType
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
-from rasterio.shutil import copy as copy_raster
 
-from rsfm.errors import UserError
+from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.output import RasterKind
+from rsfm.raster.block_file import BlockFile, Look
+from rsfm.raster.cog import Written, checksum, make_cog
 from rsfm.raster.grid import Grid
+from rsfm.raster.journal import Journal
 
-BLOCK = 512
 MAX_EXPECTED_RATIO = {"i": 0.3, "u": 0.3, "f": 0.9}
 """Size after compression by kind of numbers, on the careful side: maps of classes fall far below."""
+READ_ROWS = 512
+SYNC_SECONDS = 1.0
+"""At most this much work is lost with the process."""
 
 
 class RasterWriter:
     """Takes rows from top to bottom; on a clean exit the file stands at its path, complete, else nothing does.
 
-    Until then it has a name that contains ".partial". GDAL can lose its last writes to a full disk without a word, so
-    the finished file is read back and its checksums compared before it gets its name.
+    With a folder for unfinished work, rows that are on the disk outlive the process, and a Stop leaves them at the path
+    as a valid raster whose rest is nodata. The next writer of the same raster goes on at `row`.
+
+    Attributes:
+        row: how many rows are done.
+        complete: the file stands at its path already; nothing is to be written.
     """
 
     def __init__(
@@ -38,6 +46,8 @@ class RasterWriter:
         band_names: Sequence[str] = (),
         colours: Mapping[int, tuple[int, int, int]] | None = None,
         metadata: Mapping[str, str] | None = None,
+        unfinished: Path | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare the file.
 
@@ -46,19 +56,30 @@ class RasterWriter:
             band_names: one a band, or none.
             colours: value -> red, green, blue, 0 to 255; for one band of uint8.
             metadata: tags of the file.
+            unfinished: folder in which rows outlive the process; what it holds must be of the same raster.
+            check: is called while the file is published, and may raise to end that.
 
         Raises:
             UserError: there is too little free space, or the folder cannot be written.
         """
         self.path, self.kind, self.grid, self.bands = path, kind, grid, bands
-        self._rows_file = path.with_name(f"{path.stem}.partial-rows{path.suffix}")
+        self._keeps, self._check = unfinished is not None, check
+        folder = unfinished or path.parent
+        self._rows_file = folder / f"{path.stem}.partial-rows{path.suffix}"
+        self._journal_file = folder / f"{path.stem}.journal"
         self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-        self._row = 0
+        self.row = 0
         self._waiting: list[np.ndarray] = []
-        self._checksums: list[tuple[int, int, int]] = []
+        self._written: list[Written] = []
+        self._entries: list[dict[str, int]] = []
+        self._synced = time.monotonic()
+        self.complete = self._keeps and path.exists() and not self._journal_file.exists()
+        if self.complete:
+            self.row = grid.height
+            return
         self._check_space()
         try:
-            self._dataset = self._create(band_names, colours or {}, metadata or {})
+            self._open(Look(band_names, colours or {}, metadata or {}))
         except (RasterioError, OSError) as error:
             raise self._failure(error) from error
 
@@ -68,118 +89,161 @@ class RasterWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.complete:
+            return
         try:
             if kind is None:
                 self._finish()
-            else:
-                with suppress(RasterioError, OSError):
-                    self._dataset.close()
+        except Stopped:
+            self._stop()
+            raise
         except (RasterioError, OSError) as failed:
             raise self._failure(failed) from failed
+        else:
+            if kind is Stopped and self._keeps:
+                self._stop()
         finally:
-            self._rows_file.unlink(missing_ok=True)
-            self._partial.unlink(missing_ok=True)
+            kept = self._keeps and not self.complete and kind is not Cancelled
+            self._close(keep=kept and bool(self._journal.entries))
+
+    @property
+    def height(self) -> int:
+        """Rows that were taken, those included that wait for a row of blocks to be filled."""
+        return self.row + sum(len(rows_CHW[0]) for rows_CHW in self._waiting)
 
     def write(self, rows_CHW: np.ndarray) -> None:
         """Take the next rows, full width.
 
-        Only whole rows of blocks go to the file: a compressed block that is written twice leaves a hole.
+        Only whole rows of blocks go to the file. Rows of a complete file are not written again.
 
         Raises:
             UserError: the disk is full.
         """
+        if self.complete:
+            return
         bands, height, width = rows_CHW.shape
-        done = self._row + sum(rows.shape[1] for rows in self._waiting)
-        if (bands, width) != (self.bands, self.grid.width) or done + height > self.grid.height:
-            raise ValueError(f"{rows_CHW.shape} does not fit {(self.bands, self.grid.height - done, self.grid.width)}.")
+        taken = self.height
+        if (bands, width) != (self.bands, self.grid.width) or taken + height > self.grid.height:
+            raise ValueError(
+                f"{rows_CHW.shape} does not fit {(self.bands, self.grid.height - taken, self.grid.width)}."
+            )
         self._waiting.append(rows_CHW.astype(self.kind.dtype))  # a copy: the caller may use its array again
-        waiting = done + height - self._row
-        if waiting >= BLOCK or done + height == self.grid.height:
-            self._write_blocks(last=done + height == self.grid.height)
+        if taken + height - self.row >= self._file.block or taken + height == self.grid.height:
+            try:
+                self._write_blocks(last=taken + height == self.grid.height)
+            except (RasterioError, OSError) as error:
+                raise self._failure(error) from error
+
+    def go_back(self, row: int) -> None:
+        """Forget the rows from `row` on, a whole number of blocks."""
+        if row >= self.row or self.complete:
+            return
+        count = row // self._file.block
+        self._journal.cut(count)
+        self._file.cut(count, self._journal.entries[-1]["end"] if count else self._file.data_start)
+        del self._written[count:]
+        self.row = row
+
+    @property
+    def block(self) -> int:
+        """Rows are done by this many."""
+        return self.grid.height if self.complete else self._file.block
+
+    def done(self, end: int) -> Iterator[np.ndarray]:
+        """Read rows that are done, up to `end`."""
+        if end:
+            if not self.complete:
+                self._file.sync()
+            with rasterio.open(self.path if self.complete else self._rows_file) as dataset:
+                for row in range(0, end, READ_ROWS):
+                    yield dataset.read(window=((row, min(row + READ_ROWS, end)), (0, self.grid.width)))
+
+    def _open(self, look: Look) -> None:
+        """Begin, or go on where the journal ends; a Stop has put the rows at the path."""
+        if self._keeps and self._journal_file.exists() and not self._rows_file.exists() and self.path.exists():
+            os.replace(self.path, self._rows_file)
+        go_on = self._keeps and self._journal_file.exists() and self._rows_file.exists()
+        if not go_on:
+            self._journal_file.unlink(missing_ok=True)
+        self._file = BlockFile(self._rows_file, self.kind, self.grid, self.bands, look, go_on=go_on)
+        self._journal = Journal(self._journal_file)
+        for entry in self._journal.entries:
+            self._written.append(Written(entry["row"], entry["height"], entry["checksum"]))
+            self.row = entry["row"] + entry["height"]
+        if go_on:
+            self._file.cut(len(self._written), self._journal.entries[-1]["end"] if self._written else 0)
 
     def _write_blocks(self, last: bool) -> None:
         rows_CHW = np.concatenate(self._waiting, axis=1)
-        height = rows_CHW.shape[1] if last else rows_CHW.shape[1] // BLOCK * BLOCK
-        window = ((self._row, self._row + height), (0, self.grid.width))
-        try:
-            self._dataset.write(rows_CHW[:, :height], window=window)
-        except (RasterioError, OSError) as error:
-            raise self._failure(error) from error
-        self._checksums.append((self._row, height, _checksum(rows_CHW[:, :height])))
-        self._row += height
-        self._waiting = [rows_CHW[:, height:].copy()]
+        block = self._file.block
+        end = rows_CHW.shape[1] if last else rows_CHW.shape[1] // block * block
+        for top in range(0, end, block):
+            self._write_block(rows_CHW[:, top : min(top + block, end)])
+        self._waiting = [rows_CHW[:, end:].copy()]
 
-    def _create(
-        self, band_names: Sequence[str], colours: Mapping[int, tuple[int, int, int]], metadata: Mapping[str, str]
-    ) -> rasterio.io.DatasetWriter:
-        dataset = rasterio.open(
-            self._rows_file,
-            "w",
-            driver="GTiff",
-            crs=self.grid.crs,
-            transform=self.grid.transform,
-            height=self.grid.height,
-            width=self.grid.width,
-            count=self.bands,
-            dtype=self.kind.dtype,
-            nodata=self.kind.nodata,
-            tiled=True,
-            blockxsize=BLOCK,
-            blockysize=BLOCK,
-            compress="deflate",
-            zlevel=1,
-            predictor=self.kind.predictor,
-            interleave="band",
-            photometric="minisblack",
-            alpha="no",
-            bigtiff="if_safer",
-        )
-        for number, name in enumerate(band_names, start=1):
-            dataset.set_band_description(number, name)
-        if colours:
-            dataset.write_colormap(1, {value: (*colour, 255) for value, colour in colours.items()})
-        dataset.update_tags(**metadata)
-        return dataset
+    def _write_block(self, rows_CHW: np.ndarray) -> None:
+        self._file.append(self.row // self._file.block, rows_CHW)
+        written = Written(self.row, rows_CHW.shape[1], checksum(rows_CHW))
+        self._written.append(written)
+        self._entries.append({**written._asdict(), "end": self._file.end})
+        self.row += rows_CHW.shape[1]
+        if self._keeps and time.monotonic() - self._synced > SYNC_SECONDS:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Record what was written: the rows reach the disk first, then the journal that vouches for them."""
+        self._file.sync()
+        self._journal.append(self._entries)
+        self._entries, self._synced = [], time.monotonic()
 
     def _finish(self) -> None:
-        self._dataset.close()
-        came = self._row + sum(rows_CHW.shape[1] for rows_CHW in self._waiting)
-        if came != self.grid.height:
-            raise ValueError(f"Only {came} of {self.grid.height} rows were written.")
-        copy_raster(
-            self._rows_file,
-            self._partial,
-            driver="COG",
-            compress="DEFLATE",
-            predictor="STANDARD" if self.kind.predictor == 2 else "FLOATING_POINT",
-            blocksize=BLOCK,
-            overviews="AUTO",
-            overview_resampling=self.kind.overviews.upper(),
-            bigtiff="IF_SAFER",
-            num_threads="ALL_CPUS",
-        )
-        self._check_finished()
+        if self.height != self.grid.height:
+            raise ValueError(f"Only {self.height} of {self.grid.height} rows were written.")
+        self._sync()
+        make_cog(self._file, self._written, self._partial, self._check)
         os.replace(self._partial, self.path)
+        self.complete = True
 
-    def _check_finished(self) -> None:
-        with rasterio.open(self._partial) as dataset:
-            for row, height, checksum in self._checksums:
-                window = ((row, row + height), (0, self.grid.width))
-                if _checksum(dataset.read(window=window)) != checksum:
-                    raise OSError(f"rows {row} to {row + height} do not read back as they were written")
+    def _stop(self) -> None:
+        """Leave what is done at the path; rows that fill no row of blocks are shown, but will be made again."""
+        self._sync()
+        if self.height == 0:
+            return
+        waiting = [rows_CHW for rows_CHW in self._waiting if rows_CHW.shape[1]]
+        if waiting:
+            rows_CHW = np.concatenate(waiting, axis=1)
+            height = min(self._file.block, self.grid.height - self.row)
+            shown_CHW = np.full((self.bands, height, self.grid.width), self.kind.nodata, self.kind.dtype)
+            shown_CHW[:, : rows_CHW.shape[1]] = rows_CHW
+            self._file.append(self.row // self._file.block, shown_CHW)
+        self._file.sync()
+        self._file.close()
+        os.replace(self._rows_file, self.path)
+
+    def _close(self, keep: bool) -> None:
+        """Close the files, and remove them; the journal first, for without it rows at the path count as complete."""
+        with suppress(OSError):
+            self._journal.close()
+        with suppress(OSError):
+            self._file.close()
+        self._partial.unlink(missing_ok=True)
+        if not keep:
+            self._journal_file.unlink(missing_ok=True)
+            self._rows_file.unlink(missing_ok=True)
 
     def _check_space(self) -> None:
-        """Make sure that rows, finished file and overviews fit beside each other."""
+        """Make sure that rows, pyramid and finished file fit beside each other."""
         dtype = np.dtype(self.kind.dtype)
         pixels = self.bands * self.grid.height * self.grid.width
-        needed = int(pixels * dtype.itemsize * MAX_EXPECTED_RATIO[dtype.kind] * (1 + 4 / 3))
+        needed = int(pixels * dtype.itemsize * MAX_EXPECTED_RATIO[dtype.kind] * (1 + 1 / 3 + 4 / 3))
         try:
+            there = self._rows_file.stat().st_size if self._rows_file.exists() else 0
             free = shutil.disk_usage(self.path.parent).free
         except OSError as error:
             raise self._failure(error) from error
-        if free < needed:
+        if free < needed - there:
             raise UserError(
-                f"'{self.path.name}' may need {_gigabytes(needed)} but only {_gigabytes(free)} are free in "
+                f"'{self.path.name}' may need {_gigabytes(needed - there)} but only {_gigabytes(free)} are free in "
                 f"'{self.path.parent}'. Free some space, choose a smaller area, or move the folder of runs under "
                 "Settings > Options > RSFM."
             )
@@ -192,10 +256,6 @@ class RasterWriter:
             f"'{self.path.name}' cannot be written to '{self.path.parent}' ({error}{free}). Free some space there, or "
             "choose another folder of runs under Settings > Options > RSFM."
         )
-
-
-def _checksum(rows_CHW: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(rows_CHW).data)
 
 
 def _gigabytes(count: int) -> str:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from rsfm.training.optimizer import (
     set_weight_decay,
     weight_decay,
 )
+from rsfm.training.prefetch import Prefetch
 
 CHECKPOINT_EVERY_SECONDS = 300
 METRIC_EVERY_SECONDS = 1
@@ -71,7 +71,7 @@ def train(
     """Train a method until its budget is spent; continues from the run's checkpoint if it has one.
 
     Args:
-        batch: makes the sample of a step, the same for the same step; called in another thread, a step ahead.
+        batch: makes the sample of a step, the same for the same step; called in other threads, ahead of the steps.
 
     Returns:
         Where the training stands at its end.
@@ -90,11 +90,9 @@ def train(
     reported = 0.0
     told: set[str] = set()
     spent = position.seconds
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(batch, position.step)
+    with Prefetch(batch, position.step, config.readers) as coming:
         while (progress := budget.progress(position)) < 1:
-            sample: Sample = fabric.to_device(coming.result())
-            coming = reader.submit(batch, position.step + 1)
+            sample: Sample = fabric.to_device(coming.take())
             loss = _step(wrapped, optimizer, sample, config, budget, position, fabric)
             for text in set(loss.warnings) - told:
                 told.add(text)

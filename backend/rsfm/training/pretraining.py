@@ -1,6 +1,5 @@
 """Pretraining, from rasters to a model file."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -8,20 +7,15 @@ import torch
 from lightning_fabric import Fabric
 
 from rsfm import methods, model_file, registry
-from rsfm.blocks.normalisation import Normalisation
 from rsfm.devices import choose_device, precision
 from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
-from rsfm.method import Method, Sample
+from rsfm.method import Method
 from rsfm.model_file import Card, build_encoder
-from rsfm.raster.footprint import footprint
-from rsfm.raster.grid import parse_area
-from rsfm.raster.reader import Raster, open_raster
-from rsfm.raster.sampler import WindowSampler
-from rsfm.raster.statistics import Statistics, band_statistics
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
 from rsfm.training.loop import make_budget, train
+from rsfm.training.window_source import WindowSource, open_windows
 
 
 def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
@@ -29,33 +23,21 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
     device = choose_device(config.device, run)
     torch.manual_seed(config.seed)
     with ExitStack() as stack:
-        rasters = [stack.enter_context(open_raster(path, "rasters")) for path in config.rasters]
-        areas = [parse_area(raster.grid, config.area) for raster in rasters]
-        card = _card(config, rasters, band_statistics(rasters, areas, config.seed))
-        sampler = WindowSampler(rasters, config.window, areas, config.seed)
+        source = open_windows(config, stack)
+        run.note(source.statistics.how)
+        card = _card(config, source)
         method = build_method(config.method, config.encoder, card.bands)
-        windows = max(1, sum(area.height * area.width for area in areas) // config.window**2)
-        run.progress(0, f"{windows} windows of {config.window} px in {len(rasters)} raster(s)")
-        budget = make_budget(config.training, windows)
+        batch = source.batches(method, run)
+        run.progress(0, f"{source.windows} windows of {config.window} px in {len(source.names)} raster(s)")
+        budget = make_budget(config.training, source.windows)
         fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
         try:
-            position = train(method, _batches(sampler, card, config), config.training, budget, fabric, run)
+            position = train(method, batch, config.training, budget, fabric, run)
         except Stopped:
             _save(card, method, run)
             raise
     path = _save(card, method, run, position)
     return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
-
-
-def _batches(sampler: WindowSampler, card: Card, config: PretrainConfig) -> Callable[[int], Sample]:
-    normalisation = Normalisation.from_statistics(card.statistics)
-
-    def batch(step: int) -> Sample:
-        pixels, valid, gsd = sampler.batch(step, config.training.batch_size)
-        valid_BHW = torch.from_numpy(valid)
-        return Sample(normalisation(torch.from_numpy(pixels), valid_BHW), valid_BHW, torch.from_numpy(gsd))
-
-    return batch
 
 
 def build_method(method: Any, encoder: Any, bands: int) -> Method:
@@ -64,19 +46,18 @@ def build_method(method: Any, encoder: Any, bands: int) -> Method:
     return member(method, build_encoder(encoder.model_dump(), bands))
 
 
-def _card(config: PretrainConfig, rasters: list[Raster], statistics: Statistics) -> Card:
-    first = rasters[0]
+def _card(config: PretrainConfig, source: WindowSource) -> Card:
     return Card(
-        title=f"{config.method.name} on {first.name}",
-        bands=first.bands,
-        band_names=tuple(first.band_names),
-        statistics=statistics,
-        gsd=first.grid.gsd,
+        title=f"{config.method.name} on {source.names[0]}",
+        bands=source.bands,
+        band_names=source.band_names,
+        statistics=source.statistics,
+        gsd=source.gsd,
         window=config.window,
         encoder=config.encoder.model_dump(),
         method=config.method.model_dump(),
-        footprints=tuple(footprint(raster.grid) for raster in rasters),
-        trained_on=tuple(raster.name for raster in rasters),
+        footprints=source.footprints,
+        trained_on=source.names,
         provenance={"training": config.training.model_dump(), "seed": config.seed},
     )
 
@@ -86,7 +67,8 @@ def _save(card: Card, method: Method, run: Run, position: Position | None = None
         reached = {**card.provenance, **position._asdict()}
         card = card.model_copy(update={"provenance": reached})
     path = run.outputs / "encoder.safetensors"
-    model_file.save(path, card, model_file.parts(encoder=method.encoder))
+    kept = {f"method.{name}": tensor.detach().cpu().contiguous() for name, tensor in method.kept().items()}
+    model_file.save(path, card, model_file.parts(encoder=method.encoder) | kept)
     run.output("model", path, card.title, needs="encoder")
     return str(path)
 

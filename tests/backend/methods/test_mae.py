@@ -103,11 +103,11 @@ def test_mae_A7_class_token_has_no_position_is_never_hidden_and_never_rebuilt():
     split = method.hide(view.pixels_BCHW)
     seen = method.see(view.pixels_BCHW, split)
     assert seen.shape == (2, 1 + 4, 24)
-    rebuilt = method.rebuild(seen, split, 4)
+    rebuilt = method.rebuild(seen, split, 4, 4)
     assert rebuilt.shape == (2, 16, 192)
     changed = seen.clone()
     changed[:, 0] += 1
-    assert not torch.allclose(method.rebuild(changed, split, 4), rebuilt)  # the decoder keeps it
+    assert not torch.allclose(method.rebuild(changed, split, 4, 4), rebuilt)  # the decoder keeps it
 
 
 def test_mae_A8_tokens_decay_and_norms_and_biases_do_not():

@@ -85,7 +85,7 @@ def test_satdino_1_head_of_the_pixel_size_is_trained_unless_parity_is_asked_for(
     optimizer = make_optimizer(method, TrainingConfig(learning_rate=0.1))
     before = method.gsd_head.weight.clone()
     found = compare(method, torch.full((4, 3), 10.0))
-    (found.distillation + found.gsd_error).backward()
+    (found.distilled.total + found.gsd_error).backward()
     optimizer.step()
     assert torch.equal(method.gsd_head.weight, before) is not trained
     assert "gsd_head.weight" in method.state_dict()
@@ -120,7 +120,7 @@ def test_satdino_2_unknown_pixel_sizes_are_left_out():
         assert len(method.loss(Sample(pixels, valid, torch.full((3,), gsd)), 0.5).warnings) == warned
     nothing = compare(method, torch.full((4, 3), float("nan")))
     assert nothing.gsd_error.item() == 0
-    assert torch.isfinite(nothing.distillation)
+    assert torch.isfinite(nothing.distilled.total)
 
 
 def test_satdino_3_pixel_size_of_every_view_changes_with_its_crop():

@@ -1,7 +1,7 @@
 """Bands are told apart by name and wavelength, never by their place in the file alone."""
 
 import pytest
-from rsfm.raster.band_names import Described, band_numbers, common_bands, name_bands, wavelength
+from rsfm.raster.band_names import Described, band_numbers, name_bands, shared_bands, wavelength
 from rsfm.raster.collection import Band, Entry
 from rsfm.raster.known_sensors import SENSORS, recognise
 
@@ -88,13 +88,13 @@ def test_names_are_told_apart():
     assert named("red", "red", "nir") == ["red 1", "red 2", "nir"]
 
 
-def test_common_bands_follow_the_first_and_cross_sensors_and_orders():
+def test_shared_bands_follow_the_first_and_cross_sensors_and_orders():
     sentinel, aerial = entry("B2", "B3", "B4", "B8", "B11"), entry("nir", "red", "green", "blue")
-    assert common_bands([sentinel, aerial]) == ["B2", "B3", "B4", "B8"]
-    assert common_bands([aerial, sentinel]) == ["nir", "red", "green", "blue"]
+    assert shared_bands([sentinel, aerial]) == ["B2", "B3", "B4", "B8"]
+    assert shared_bands([aerial, sentinel]) == ["nir", "red", "green", "blue"]
     assert band_numbers(sentinel, ["nir", "red", "green", "blue"]) == [4, 3, 2, 1]
     assert band_numbers(aerial, ["B2", "B3", "B11"]) == [4, 3, None]
-    assert common_bands([]) == []
+    assert shared_bands([]) == []
 
 
 def test_a_band_without_the_name_is_found_by_its_wavelength_once():
@@ -105,5 +105,5 @@ def test_a_band_without_the_name_is_found_by_its_wavelength_once():
 
 
 def test_rasters_with_other_bands_share_none():
-    assert common_bands([entry("VV", "VH"), entry("red", "green")]) == []
-    assert common_bands([entry("Band 1", "Band 2"), entry("Band 1", "Band 2")]) == ["Band 1", "Band 2"]
+    assert shared_bands([entry("VV", "VH"), entry("red", "green")]) == []
+    assert shared_bands([entry("Band 1", "Band 2"), entry("Band 1", "Band 2")]) == ["Band 1", "Band 2"]

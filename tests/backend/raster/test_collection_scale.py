@@ -18,7 +18,7 @@ GATHERED = 1_000
 CODE = """
 import json, sys, time
 from pathlib import Path
-from rsfm.raster.band_names import band_numbers, common_bands
+from rsfm.raster.band_names import band_numbers, shared_bands
 from rsfm.raster.collection import load, save
 from rsfm.raster.gather import gather
 from rsfm.raster.overlap import groups
@@ -37,7 +37,7 @@ clock = time.process_time()
 collection = load(str(target))
 seconds["load"] = time.process_time() - clock
 clock = time.process_time()
-shared = common_bands(collection.imagery)
+shared = shared_bands(collection.imagery)
 assert [band_numbers(entry, shared) for entry in collection.imagery] == [[1, 2, 3, 4]] * total
 seconds["bands"] = time.process_time() - clock
 clock = time.process_time()

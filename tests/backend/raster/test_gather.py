@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
-from rsfm.errors import UserError
+from rsfm.errors import Stopped, UserError
 from rsfm.raster.collection import Collection, Entry, load, save
 from rsfm.raster.gather import gather
 
@@ -274,6 +274,16 @@ def test_json_that_is_no_item_is_refused(tmp_path):
         collect(tmp_path, stac(tmp_path, preview={"href": "p.png", "type": "image/png"}))
 
 
+def test_assets_on_the_net_are_not_fetched_and_do_not_stop_the_others(tmp_path):
+    asset = {"href": "https://localhost:1/a.tif", "type": "image/tiff", "eo:bands": [{"name": "red"}]}
+    item, good = stac(tmp_path, data=asset), write(tmp_path / "a.tif", noise())
+    with pytest.raises(UserError, match="lie on the net"):
+        collect(tmp_path, item)
+    gathered = gather([str(item), str(good)], "x", tmp_path / "out.collection.json")
+    assert [entry.path for entry in gathered.collection.imagery] == [str(good)]
+    assert "lie on the net" in gathered.warnings[0]
+
+
 def test_corrections_survive_when_a_collection_is_made_again(tmp_path):
     write(tmp_path / "d/a_20200101.tif", noise())
     (tmp_path / "d/b.tif").write_text("no raster yet")
@@ -288,6 +298,23 @@ def test_corrections_survive_when_a_collection_is_made_again(tmp_path):
     assert [Path(entry.path).stem for entry in again.entries] == ["a_20200101", "b", "c"]
     assert again.entries[0] == corrected
     assert not again.entries[1].problem
+
+
+def test_stop_keeps_what_was_looked_at_and_the_next_run_goes_on(tmp_path):
+    for number in range(40):
+        write(tmp_path / f"d/{number:02}.tif", noise())
+    target = tmp_path / "out.collection.json"
+
+    def stop(done: int, total: int) -> None:
+        assert total == 40
+        if done == 3:
+            raise Stopped
+
+    first = gather([str(tmp_path / "d")], "x", target, stop)
+    assert (first.stopped, first.new) == (True, 3)
+    save(target, first.collection)
+    rest = gather([str(tmp_path / "d")], "x", target)
+    assert (rest.stopped, rest.new, len(rest.collection.imagery)) == (False, 37, 40)
 
 
 def test_a_collection_moves_together_with_its_rasters(tmp_path):

@@ -1,0 +1,162 @@
+"""Makes a cloud-optimised GeoTIFF of a finished block file: pyramids first, then its blocks, as they are.
+
+Nothing is encoded twice. The file is read once, to make the pyramids and to prove that it holds what was written.
+"""
+
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+
+from rsfm.raster import tiff
+from rsfm.raster.block_file import BlockFile
+from rsfm.raster.grid import Grid
+from rsfm.raster.overviews import halve
+
+COPY_BYTES = 2**24
+Check = Callable[[], None]
+
+
+class Written(NamedTuple):
+    """Some rows as they were handed over."""
+
+    row: int
+    height: int
+    checksum: int
+
+
+def make_cog(source: BlockFile, rows: Sequence[Written], target: Path, check: Check) -> None:
+    """Write the file.
+
+    Args:
+        rows: all rows of the source.
+        check: is called often, and may raise to end the work.
+
+    Raises:
+        OSError: the disk is full, or rows do not read back as they were written.
+    """
+    with ExitStack() as stack:
+        levels = _make_levels(source, target, stack)
+        pyramid = _Pyramid(levels)
+        for rows_CHW in _read(source, rows):
+            pyramid.add(0, rows_CHW)
+            check()
+        pyramid.finish()
+        _assemble([source, *levels], target, check)
+
+
+def checksum(rows_CHW: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(rows_CHW).data)
+
+
+class _Pyramid:
+    """Takes rows of a raster and writes each level of its pyramid."""
+
+    def __init__(self, levels: Sequence[BlockFile]) -> None:
+        self._levels = levels
+        self._waiting: list[NDArray[Any] | None] = [None] * len(levels)
+        self._done = [0] * len(levels)
+
+    def add(self, level: int, rows_CHW: NDArray[Any]) -> None:
+        """Take rows of the level below, an even number of them unless they are the last."""
+        if level == len(self._levels):
+            return
+        file, waiting = self._levels[level], self._waiting[level]
+        halved_CHW = halve(rows_CHW, file.kind)
+        ready_CHW = halved_CHW if waiting is None else np.concatenate([waiting, halved_CHW], axis=1)
+        while ready_CHW.shape[1] >= file.block:
+            self._put(level, ready_CHW[:, : file.block])
+            ready_CHW = ready_CHW[:, file.block :]
+        self._waiting[level] = ready_CHW
+
+    def finish(self) -> None:
+        """Write what does not fill a row of blocks."""
+        for level, waiting in enumerate(self._waiting):
+            rest = self._waiting[level] if waiting is not None else None
+            if rest is not None and rest.shape[1]:
+                self._put(level, rest)
+
+    def _put(self, level: int, rows_CHW: NDArray[Any]) -> None:
+        self._levels[level].append(self._done[level], rows_CHW)
+        self._done[level] += 1
+        self.add(level + 1, rows_CHW)
+
+
+def _make_levels(source: BlockFile, target: Path, stack: ExitStack) -> list[BlockFile]:
+    """Make empty files for the pyramid: halves, until one block holds the whole."""
+    levels: list[BlockFile] = []
+    grid = source.grid
+    while max(grid.height, grid.width) > source.block:
+        transform = grid.transform @ Affine.scale(2)
+        grid = Grid(grid.crs, transform, -(-grid.height // 2), -(-grid.width // 2))
+        path = target.with_name(f"{target.stem}-{len(levels) + 1}{target.suffix}")
+        stack.callback(path.unlink, missing_ok=True)
+        levels.append(BlockFile(path, source.kind, grid, source.bands, block=source.block))
+        stack.callback(levels[-1].close)
+    return levels
+
+
+def _read(source: BlockFile, rows: Sequence[Written]) -> Iterator[NDArray[Any]]:
+    with rasterio.open(source.path) as dataset:
+        for row, height, expected in rows:
+            rows_CHW = dataset.read(window=((row, row + height), (0, source.grid.width)))
+            if checksum(rows_CHW) != expected:
+                raise OSError(f"rows {row} to {row + height} do not read back as they were written")
+            yield rows_CHW
+
+
+def _assemble(files: Sequence[BlockFile], target: Path, check: Check) -> None:
+    """Put head and blocks into one file: directories from the largest to the smallest, blocks the other way round."""
+    size = sum(file.end for file in files)
+    big = size > tiff.CLASSIC_LIMIT
+    empty = [(np.zeros_like(offsets), sizes) for offsets, sizes in (file.tables for file in files)]
+    start = len(_make_head(files, empty, big))
+    tables = [file.tables for file in files]
+    for index in reversed(range(len(files))):
+        file, (offsets, sizes) = files[index], tables[index]
+        moved = np.where(offsets > 0, offsets - np.uint64(file.data_start) + np.uint64(start), 0)
+        tables[index] = (moved, sizes)
+        start += file.end - file.data_start
+    with open(target, "wb") as out:
+        out.write(_make_head(files, tables, big))
+        for file in reversed(files):
+            _copy_blocks(file, out, check)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _make_head(
+    files: Sequence[BlockFile], tables: Sequence[tuple[NDArray[np.uint64], NDArray[np.uint64]]], big: bool
+) -> bytes:
+    directories = []
+    for index, (file, (offsets, sizes)) in enumerate(zip(files, tables, strict=True)):
+        tags = dict(file.tags)
+        if index:
+            tags = {number: tag for number, tag in tags.items() if number not in tiff.GEO_AND_METADATA}
+            tags[tiff.SUBFILE] = tiff.long_tag(1)
+            if tiff.COLOURS in files[0].tags:
+                tags |= {number: files[0].tags[number] for number in (tiff.COLOURS, tiff.PHOTOMETRIC)}
+        tags[tiff.TILE_OFFSETS], tags[tiff.TILE_SIZES] = tiff.table_tag(offsets, big), tiff.table_tag(sizes, big)
+        directories.append(tags)
+    return tiff.make_head(directories, big, tiff.COG_LAYOUT).data
+
+
+def _copy_blocks(file: BlockFile, out: Any, check: Check) -> None:
+    file.sync()
+    with open(file.path, "rb") as blocks:
+        blocks.seek(file.data_start)
+        left = file.end - file.data_start
+        while left:
+            check()
+            data = blocks.read(min(left, COPY_BYTES))
+            if not data:
+                raise OSError(f"'{file.path.name}' is shorter than it was")
+            out.write(data)
+            left -= len(data)

@@ -1,0 +1,95 @@
+"""A raster of a collection, as the collection says it is to be read.
+
+Shape letters: C bands, H rows, W columns.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+
+from rsfm.errors import UserError
+from rsfm.raster.collection import Entry
+from rsfm.raster.grid import Grid, Window
+from rsfm.raster.mask_layer import MaskLayer
+from rsfm.raster.open_files import OpenFiles
+from rsfm.raster.reader import Raster, open_raster, short_name
+from rsfm.raster.scaling import to_units
+
+
+class EntryRaster(Raster):
+    """The bands wanted, in units (stored * scale + offset), invalid where nodata, where the mask says so and outside.
+
+    Nothing is opened before the first reading, and files may be closed in between.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        files: OpenFiles,
+        numbers: tuple[int, ...] | None = None,
+        names: Sequence[str] = (),
+        field: str = "rasters",
+    ) -> None:
+        """Show an entry.
+
+        Args:
+            files: opens and closes the file.
+            numbers: of the bands wanted, from 1; None is all but alpha, and opens the file if the entry does not tell.
+            names: of the bands, where they differ from the entry's.
+        """
+        self.entry, self.files, self.wanted = entry, files, numbers
+        self.path, self.name, self.field = entry.path, short_name(entry.path), field
+        self.grid = entry_grid(entry)
+        self.dtype, self.nodata = np.dtype(np.float32), None
+        self.band_names = tuple(names or (band.name for band in entry.bands))
+        self.bands = len(numbers or entry.bands)
+        if not self.bands:
+            with self._file() as file:
+                self.bands, self.band_names = file.bands, file.band_names
+
+    def close(self) -> None:
+        """Do nothing: the files belong to `files`."""
+
+    def cloudy(self, grid: Grid, window: Window) -> np.ndarray:
+        """Tell which pixels of a window of any grid are to be left out by the entry's mask, cloudy_HW."""
+        mask = self.entry.mask
+        if mask is None or not self.entry.masked:
+            return np.zeros((window.height, window.width), bool)
+        masked = self.entry.masked
+        with self.files.use((mask, masked), lambda: MaskLayer(mask, masked, self.field)) as layer:
+            return layer.left_out(grid, window)
+
+    def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
+        with self._file() as file:
+            pixels_CHW[:], valid_HW[:] = file.read(window)
+        valid_HW &= ~self.cloudy(self.grid, window)
+        pixels_CHW[:], valid_HW[:] = to_units(pixels_CHW, valid_HW, self.entry, self.band_names)
+
+    def _file(self) -> AbstractContextManager[Raster]:
+        return self.files.use((self.path, self.wanted), self._open)
+
+    def _open(self) -> Raster:
+        raster = open_raster(self.path, self.field, self.entry.crs != "", self.wanted)
+        found, expected = (raster.grid.height, raster.grid.width), (self.entry.height, self.entry.width)
+        if found != expected:
+            raster.close()
+            raise UserError(
+                f"'{self.name}' is {found[0]} x {found[1]} px, and was {expected[0]} x {expected[1]} px when the "
+                "collection was made. Make the collection again on the page Imagery.",
+                self.field,
+            )
+        return raster
+
+
+def entry_grid(entry: Entry) -> Grid:
+    """Return where an entry's pixels lie; the file is not opened."""
+    return Grid(_parse_crs(entry.crs), Affine(*entry.transform), entry.height, entry.width)
+
+
+@lru_cache(maxsize=256)
+def _parse_crs(crs: str) -> CRS | None:
+    return CRS.from_string(crs) if crs else None

@@ -1,0 +1,212 @@
+"""Reads many windows of many rasters at once, decoding every block of a file once.
+
+Windows drawn at random share blocks: read one by one, a block is decoded again for each. Here the windows of some
+batches ahead are sorted by the cells they touch (blocks, see `cells`); each cell is decoded by one of several threads
+and copied into all windows that show it. Decoded cells are kept, up to a limit, for the windows to come.
+
+Shape letters: C bands, H rows, W columns.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+from rsfm.errors import UserError
+from rsfm.raster.cell_cache import Cell, CellCache
+from rsfm.raster.grid import Window
+from rsfm.raster.reader import Raster
+
+MEMORY = 512 * 2**20
+"""Bytes of decoded cells that are kept."""
+THREADS = 2
+OPEN_FILES = 64
+"""Handles a thread keeps open; beyond them it closes the one used longest ago."""
+ENOUGH = 0.5
+"""Share of the pixels of a shrunk one that must be valid to make a valid one."""
+
+
+class Request(NamedTuple):
+    """A window of a raster, in its pixels, which may pass its edge.
+
+    With `shrink`, it is read from the file's overviews where they serve: each pixel is the mean of the valid ones of
+    shrink x shrink, counted from the raster's pixel (0, 0), and the window is enlarged to whole ones.
+    """
+
+    raster: Raster
+    window: Window
+    shrink: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, height and width of what is read."""
+        _, _, height, width = self.window.cells(self.shrink)
+        return self.raster.bands, height, width
+
+
+class Patch(NamedTuple):
+    """What was read: pixels_CHW in the raster's own type, 0 where invalid, and valid_HW."""
+
+    pixels_CHW: np.ndarray
+    valid_HW: np.ndarray
+
+
+class WindowReader:
+    """Reads windows with threads of its own. Several threads may call it; the rasters stay the caller's.
+
+    What is read is the same as by `Raster.read_native`, whatever the threads, the memory and the other windows.
+    """
+
+    def __init__(self, memory_bytes: int = MEMORY, threads: int = THREADS) -> None:
+        """Start with nothing kept.
+
+        Args:
+            memory_bytes: of decoded cells to keep; besides them, each thread holds one.
+        """
+        self._cache = CellCache(memory_bytes)
+        self._pool = ThreadPoolExecutor(threads, "window-reader")
+        self._local = threading.local()
+
+    def __enter__(self) -> "WindowReader":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Decoded bytes that are kept now."""
+        return self._cache.nbytes
+
+    def close(self) -> None:
+        """End the threads; close the rasters after this."""
+        self._pool.shutdown()
+
+    def read(self, requests: Sequence[Request], out: Sequence[Patch] | None = None) -> list[Patch]:
+        """Read windows; the more of them at once, the fewer blocks are decoded twice.
+
+        Args:
+            out: arrays to fill, such as the rows of a pinned batch; None makes them.
+
+        Returns:
+            One for each request, in their order.
+
+        Raises:
+            UserError: a file is damaged where a window lies.
+        """
+        patches = list(out) if out is not None else [_allocate(request) for request in requests]
+        plain, averages = [], []
+        for request, patch in zip(requests, patches, strict=True):
+            if request.shrink == 1:
+                plain.append((request.raster, request.window, patch))
+                continue
+            raster, rest = request.raster.overview(request.shrink)
+            window = Window(*(rest * value for value in request.window.cells(request.shrink)))
+            whole = patch if rest == 1 else _allocate(Request(raster, window))
+            plain.append((raster, window, whole))
+            if rest > 1:
+                averages.append((whole, rest, patch))
+        for raster, window, patch in plain:
+            if window.intersection(raster.grid.window) != window:
+                patch.pixels_CHW[:], patch.valid_HW[:] = 0, False
+        self._run([(self._fill, task) for task in _plan(plain)])
+        self._run([(_average, task) for task in averages])
+        return patches
+
+    def _run(self, calls: Sequence[tuple]) -> None:  # type: ignore[type-arg]
+        """Call all functions, and wait for all even when one fails: they write into the caller's arrays."""
+        futures = [self._pool.submit(function, *arguments) for function, arguments in calls]
+        wait(futures)
+        for future in futures:
+            future.result()
+
+    def _fill(self, raster: Raster, cell: Window, pieces: "list[_Piece]", cached: bool) -> None:
+        """Decode a cell and copy it into the windows that show it."""
+        try:
+            found = self._decode(raster, cell, cached)
+        except UserError:  # only windows that show the damaged part of the cell are refused
+            for window, patch in pieces:
+                part = window.intersection(cell)
+                _copy(Cell(*raster.read_native(part)), part, window, patch)
+            return
+        for window, patch in pieces:
+            _copy(found, cell, window, patch)
+
+    def _decode(self, raster: Raster, cell: Window, cached: bool) -> Cell:
+        key = (raster, cell)
+        found = self._cache.get(key) if cached else None
+        if found is None:
+            self._use(raster)
+            pixels_CHW, valid_HW = raster.read_native(cell)
+            found = Cell(pixels_CHW, None if valid_HW.all() else valid_HW)
+            if cached:
+                self._cache.put(key, found)
+        return found
+
+    def _use(self, raster: Raster) -> None:
+        """Remember that this thread has a handle, and close the one used longest ago when there are too many."""
+        handles: OrderedDict[Raster, None] = self._local.__dict__.setdefault("handles", OrderedDict())
+        handles[raster] = None
+        handles.move_to_end(raster)
+        if len(handles) > OPEN_FILES:
+            handles.popitem(last=False)[0].release()
+
+
+class _Piece(NamedTuple):
+    """A window, in pixels of its raster, and the arrays to fill."""
+
+    window: Window
+    patch: Patch
+
+
+def _plan(wanted: Sequence[tuple[Raster, Window, Patch]]) -> list[tuple[Raster, Window, list[_Piece], bool]]:
+    """Return the cells to decode, raster by raster and row by row, each with the windows that show it."""
+    by_raster: dict[Raster, list[_Piece]] = {}
+    for raster, window, patch in wanted:
+        by_raster.setdefault(raster, []).append(_Piece(window, patch))
+    tasks = []
+    for raster, pieces in by_raster.items():
+        cells = raster.cells()
+        if cells is None:
+            tasks += [(raster, piece.window, [piece], False) for piece in pieces]
+            continue
+        shown: dict[tuple[int, int], list[_Piece]] = {}
+        for piece in pieces:
+            for place in cells.touched(piece.window):
+                shown.setdefault(place, []).append(piece)
+        tasks += [(raster, cells.window(*place), shown[place], True) for place in sorted(shown)]
+    return tasks
+
+
+def _allocate(request: Request) -> Patch:
+    return Patch(np.empty(request.shape, request.raster.dtype), np.empty(request.shape[1:], bool))
+
+
+def _copy(found: Cell, cell: Window, window: Window, patch: Patch) -> None:
+    """Copy what a cell and a window share."""
+    shared = cell.intersection(window)
+    there, here = _slices(shared, cell), _slices(shared, window)
+    patch.pixels_CHW[:, *here] = found.pixels_CHW[:, *there]
+    patch.valid_HW[here] = True if found.valid_HW is None else found.valid_HW[there]
+
+
+def _slices(part: Window, whole: Window) -> tuple[slice, slice]:
+    """Return where a part lies in the arrays of a whole."""
+    row, column = part.row - whole.row, part.column - whole.column
+    return slice(row, row + part.height), slice(column, column + part.width)
+
+
+def _average(whole: Patch, factor: int, patch: Patch) -> None:
+    """Fill a patch with the means of the valid ones of factor x factor pixels."""
+    height, width = patch.valid_HW.shape
+    count_HW = whole.valid_HW.reshape(height, factor, width, factor).sum((1, 3))
+    for whole_HW, pixels_HW in zip(whole.pixels_CHW, patch.pixels_CHW, strict=True):
+        sums_HW = whole_HW.reshape(height, factor, width, factor).sum((1, 3), dtype=np.float64)
+        means_HW = sums_HW / np.maximum(count_HW, 1)
+        pixels_HW[:] = means_HW if whole_HW.dtype.kind == "f" else np.rint(means_HW)
+    patch.valid_HW[:] = count_HW >= ENOUGH * factor**2
+    patch.pixels_CHW[:, ~patch.valid_HW] = 0

@@ -1,0 +1,186 @@
+"""Where the windows of a pretraining come from: rasters that are open, or the entries of collections.
+
+Shape letters: N windows, T dates, C bands, H rows, W columns.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rasterio.errors import CRSError
+from rasterio.warp import transform_bounds
+
+from rsfm.blocks.normalisation import Normalisation
+from rsfm.errors import UserError
+from rsfm.jobs.pretrain import PretrainConfig
+from rsfm.method import Dates, Method, Sample
+from rsfm.raster.collection import Band, Entry, is_collection, load
+from rsfm.raster.collection_sampler import CollectionSampler
+from rsfm.raster.collection_statistics import collection_statistics
+from rsfm.raster.entry_raster import EntryRaster, entry_grid
+from rsfm.raster.footprint import footprint
+from rsfm.raster.grid import Window, parse_area, parse_bounds
+from rsfm.raster.plain_entry import plain_entry
+from rsfm.raster.reader import open_raster
+from rsfm.raster.sampler import WindowSampler
+from rsfm.raster.sampling_config import SamplingConfig
+from rsfm.raster.statistics import Statistics, band_statistics
+from rsfm.raster.statistics_cache import cache_path
+from rsfm.runs import Run
+
+MOST_MEASURED = 512
+"""Rasters of a collection from which statistics are taken."""
+MOST_PLACES = 20_000
+
+MakeBatch = Callable[[int], Sample]
+
+
+class WindowSource(NamedTuple):
+    """What is learned from.
+
+    Attributes:
+        names, footprints: of the rasters; footprints in degrees.
+        gsd: metres a pixel of the first raster.
+        windows: that cover all rasters once.
+        batches: makes the samples that a method wants, and does what it needs before the first one.
+    """
+
+    bands: int
+    band_names: tuple[str, ...]
+    names: tuple[str, ...]
+    footprints: tuple[tuple[float, float, float, float], ...]
+    gsd: float
+    windows: int
+    statistics: Statistics
+    batches: Callable[[Method, Run], MakeBatch]
+
+
+def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
+    """Open what the config names, until the stack is closed.
+
+    Raises:
+        UserError: a raster or collection cannot be used, or they do not fit together.
+    """
+    plain = not any(is_collection(path) for path in config.rasters)
+    if plain and config.sampling == SamplingConfig():
+        return _from_rasters(config, stack)
+    return _from_entries(config, stack)
+
+
+def _from_rasters(config: PretrainConfig, stack: ExitStack) -> WindowSource:
+    rasters = [stack.enter_context(open_raster(path, "rasters")) for path in config.rasters]
+    areas = [parse_area(raster.grid, config.area) for raster in rasters]
+    statistics = band_statistics(rasters, areas, config.seed)
+    sampler = WindowSampler(rasters, config.window, areas, config.seed)
+    normalise = Normalisation.from_statistics(statistics)
+
+    def batch(step: int) -> Sample:
+        pixels, valid, gsd = sampler.batch(step, config.training.batch_size)
+        valid_BHW = torch.from_numpy(valid)
+        return Sample(normalise(torch.from_numpy(pixels), valid_BHW), valid_BHW, torch.from_numpy(gsd))
+
+    return WindowSource(
+        bands=rasters[0].bands,
+        band_names=tuple(rasters[0].band_names),
+        names=tuple(raster.name for raster in rasters),
+        footprints=tuple(footprint(raster.grid) for raster in rasters),
+        gsd=rasters[0].grid.gsd,
+        windows=max(1, sum(area.height * area.width for area in areas) // config.window**2),
+        statistics=statistics,
+        batches=lambda method, run: batch,
+    )
+
+
+def _from_entries(config: PretrainConfig, stack: ExitStack) -> WindowSource:
+    entries, areas = _cut([entry for path in config.rasters for entry in _entries(path)], config.area)
+    sampler = CollectionSampler(entries, config.window, config.sampling, areas, config.seed)
+    stack.callback(sampler.close)
+    statistics = _measure(sampler, config)
+    normalise = Normalisation.from_statistics(statistics)
+
+    def batches(method: Method, run: Run) -> MakeBatch:
+        for note in sampler.notes:
+            run.note(note)
+        several = method.dates > 1 and sampler.check_dates(method.timed)
+        places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
+        for warning in method.prepare(places_N2):
+            run.warning(warning)
+        dates = method.dates if several else 1
+
+        def batch(step: int) -> Sample:
+            return _sample(sampler, normalise, step, config.training.batch_size, dates, method.dates > 1)
+
+        return batch
+
+    return WindowSource(
+        bands=sampler.bands,
+        band_names=sampler.band_names,
+        names=tuple(raster.name for raster in sampler.rasters),
+        footprints=tuple(entry.footprint for entry in sampler.entries if entry.footprint),
+        gsd=sampler.rasters[0].grid.gsd,
+        windows=sampler.windows,
+        statistics=statistics,
+        batches=batches,
+    )
+
+
+def _sample(
+    sampler: CollectionSampler, normalise: Normalisation, step: int, count: int, dates: int, dated: bool
+) -> Sample:
+    found = sampler.batch(step, count, dates)
+    valid_BTHW = torch.from_numpy(found.valid_NTHW)
+    flat = normalise(torch.from_numpy(found.pixels_NTCHW).flatten(0, 1), valid_BTHW.flatten(0, 1))
+    pixels_BTCHW = flat.reshape(found.pixels_NTCHW.shape)
+    known = Dates(pixels_BTCHW, valid_BTHW, torch.from_numpy(found.time_NT3), torch.from_numpy(found.place_N2))
+    gsd_B = torch.from_numpy(found.gsd_N)
+    return Sample(pixels_BTCHW[:, 0], valid_BTHW[:, 0], gsd_B, known if dated else None)
+
+
+def _entries(path: str) -> tuple[Entry, ...]:
+    """Return the imagery of a collection, or a raster as an entry."""
+    if is_collection(path):
+        return load(path).imagery
+    with open_raster(path, "rasters") as raster:
+        return (plain_entry(raster),)
+
+
+def _cut(entries: list[Entry], area: str | None) -> tuple[list[Entry], list[Window] | None]:
+    """Return the entries that an area in the CRS of the first one touches, and where."""
+    if area is None or not entries:
+        return entries, None
+    bounds, crs = parse_bounds(area), entry_grid(entries[0]).crs
+    kept, windows = [], []
+    for entry in entries:
+        grid = entry_grid(entry)
+        try:
+            inside = bounds if grid.crs == crs else transform_bounds(crs, grid.crs, *bounds)
+            windows.append(parse_area(grid, ",".join(f"{value!r}" for value in inside)))
+            kept.append(entry)
+        except (UserError, CRSError):
+            continue
+    if not kept:
+        parse_area(entry_grid(entries[0]), area)
+    return kept, windows
+
+
+def _measure(sampler: CollectionSampler, config: PretrainConfig) -> Statistics:
+    """Measure the bands of all rasters, or of some drawn at random; remembered beside a collection."""
+    chosen = np.random.default_rng(config.seed).permutation(len(sampler.rasters))[:MOST_MEASURED]
+    entries = [_as_read(sampler.entries[number], sampler.rasters[number]) for number in sorted(chosen)]
+    areas = [sampler.areas[number] for number in sorted(chosen)]
+    bands = sampler.band_names if all(entry.bands for entry in entries) else ()
+    path = config.rasters[0]
+    cache = cache_path(Path(path)) if len(config.rasters) == 1 and is_collection(path) else None
+    return collection_statistics(entries, areas, config.seed, bands, cache)
+
+
+def _as_read(entry: Entry, raster: EntryRaster) -> Entry:
+    """Return an entry with the bands that are read, by the names they have in common."""
+    numbers = raster.wanted or ()
+    bands = tuple(
+        Band(number=number, name=name) for number, name in zip(numbers, raster.band_names, strict=bool(numbers))
+    )
+    return entry.model_copy(update={"bands": bands})
