@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -35,6 +37,7 @@ class CollectionKeeper(QObject):
         self.gathering = Gathering(runs, self)
         self._collections = collections
         self._open: Collection | None = None
+        self._problem = ""
         self._gone: list[tuple[int, Entry]] = []
         self._removed: set[str] = set()
         self.gathering.gathered.connect(self._take)
@@ -111,11 +114,12 @@ class CollectionKeeper(QObject):
         def work() -> Iterator[None]:
             collection = self._open
             if collection is None or str(collection.path) != target:
+                self.failed.emit(self._problem)
                 return
             edit(collection)
             self.changed.emit()
-            yield from self._write(collection)
-            if written is not None and target == self.path:
+            is_written = yield from self._write(collection)
+            if is_written and written is not None and target == self.path:
                 written()
 
         self.slices.submit(work)
@@ -125,13 +129,15 @@ class CollectionKeeper(QObject):
         try:
             yield from collection.read()
         except CollectionError as error:
-            self.failed.emit(str(error))
+            self._problem = str(error)
+            self.failed.emit(self._problem)
             return
         if path == self.path:
             self._open = collection
             self.changed.emit()
 
-    def _write(self, collection: Collection) -> Iterator[None]:
+    def _write(self, collection: Collection) -> Generator[None, None, bool]:
+        """Write a collection; tells whether it was. One that another program wrote is read again."""
         path = str(collection.path)
         try:
             yield from collection.write()
@@ -139,8 +145,9 @@ class CollectionKeeper(QObject):
             self.failed.emit(str(error))
             if path == self.path:
                 yield from self._read(path)
-            return
+            return False
         self._collections.edited.emit(path)
+        return True
 
     def _take(self, target: str, made: str) -> None:
         self.slices.submit(lambda: self._merge(target, made))
@@ -158,7 +165,9 @@ class CollectionKeeper(QObject):
         yield from collection.merge(found.entries, self._removed if collection is self._open else ())
         if collection is self._open:
             self.changed.emit()
-        yield from self._write(collection)
+        if (yield from self._write(collection)):
+            with suppress(OSError):
+                os.remove(made)  # all of it is in the collection now
 
     def _refuse(self, target: str, reason: str) -> None:
         self.failed.emit(reason)

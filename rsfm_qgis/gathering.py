@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
-from rsfm_qgis.collection import title
+from rsfm_qgis.collection import SUFFIX, title
 from rsfm_qgis.records import read_record
 from rsfm_qgis.runs import RunList
 
 JOB, KIND = "collect", "collection"
 LONGEST_NAME = 80
+FOUND = "found"
 
 
 class Gathering(QObject):
@@ -47,9 +49,13 @@ class Gathering(QObject):
                 self._targets[result["run"]] = collection
 
         self._starting.append(collection)
-        self._runs.start(
-            JOB, {"name": name[:LONGEST_NAME], "rasters": rasters}, self.tr("Look at {0}").format(name), started
-        )
+        config = {
+            "name": name[:LONGEST_NAME],
+            "rasters": rasters,
+            "output": str(_found_file(collection)),
+            "refuse_useless": False,
+        }
+        self._runs.start(JOB, config, self.tr("Look at rasters \u00b7 {0}").format(name), started)
 
     def is_busy(self, collection: str) -> bool:
         """Tell whether rasters are being looked at for a collection."""
@@ -64,3 +70,12 @@ class Gathering(QObject):
             self.gathered.emit(collection, str(Path(folder) / made[-1]))
         else:
             self.failed.emit(collection)
+
+
+def _found_file(collection: str) -> Path:
+    """Choose where the backend writes what it found: beside the collection, because VRTs that it makes of bands in a
+    file each lie beside that file, and have to stay when the run is thrown away.
+    """
+    folder = Path(collection).parent / FOUND
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{title(collection)} {datetime.now():%Y%m%d-%H%M%S-%f}{SUFFIX}"

@@ -12,7 +12,7 @@ from rsfm.runs import Run, safe_name
 
 
 def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
-    """Look at all rasters and write the collection; it is written also when nothing in it can be used.
+    """Look at all rasters and write the collection.
 
     Raises:
         UserError: no raster was found, none can be used, or the file cannot be written.
@@ -29,6 +29,8 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
         run.warning(warning)
     for entry in [entry for entry in found.collection.entries if entry.problem][:20]:
         run.note(entry.problem)
+    if config.refuse_useless and not found.stopped:
+        _refuse_useless(found.collection)
     try:
         save(target, found.collection)
     except OSError as error:
@@ -38,7 +40,6 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
     run.output("collection", target, found.collection.name)
     if found.stopped:
         raise Stopped
-    _refuse_useless(found.collection)
     return summary(found.collection, target, found.new)
 
 

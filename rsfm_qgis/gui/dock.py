@@ -21,7 +21,7 @@ IMAGERY = "imagery"
 PAGES = (IMAGERY, "pretrain", "fine_tune", "map", "change", "explore")
 NARROWEST = 280
 SHORT_PAGE = 90
-STRIP_LINES = 11
+STRIP_LINES = 9
 TAB_STYLE = "QTabBar::tab { padding: 4px 5px; }"  # so that all tabs fit a narrow dock
 
 

@@ -50,6 +50,14 @@ def test_nothing_to_learn_from_is_refused_and_leaves_nothing(tmp_path, make_rast
     assert "does not exist" in capsys.readouterr().err
 
 
+def test_rasters_that_cannot_be_used_are_written_with_the_reason_when_asked(tmp_path, make_raster):
+    make_raster(np.ones((1, 40, 40), "uint16"), "a.tif", crs=None)
+    target = tmp_path / "x.collection.json"
+    code, _ = run(tmp_path, "--rasters", str(tmp_path / "a.tif"), "--output", str(target), "--refuse-useless", "false")
+    assert code == 0
+    assert "has no CRS" in load(str(target)).entries[0].problem
+
+
 def test_collecting_needs_no_torch(tmp_path, make_raster):
     import subprocess
     import sys

@@ -115,6 +115,21 @@ def start() -> Iterator[Step]:
     picture("start")
 
 
+def imagery() -> Iterator[Step]:
+    """Add the selected layers to a new collection, and wait until the backend has looked at them."""
+    step("imagery")
+    page = plugin().dock.open_imagery()
+    iface.layerTreeView().selectAll()
+    yield pause(0.3)
+    click(page.parts.add_layers)
+    yield (lambda: page.parts.model.rowCount() == 2), 20
+    yield (lambda: not page.keeper.gathering.is_busy(page.keeper.path)), 60
+    yield pause(0.5)
+    seen["collection"] = [(entry["date"], len(entry["bands"]), entry["problem"]) for entry in page.keeper.entries]
+    seen["said"] = page.parts.status.text()
+    picture("imagery")
+
+
 def work() -> Iterator[Step]:
     raster = str(SCENE / f"{BEFORE}.tif")
     step("pretrain")
@@ -149,6 +164,9 @@ def mistakes() -> Iterator[Step]:
     iface.mainWindow().resizeDocks([dock], [300], Qt.Orientation.Horizontal)
     dock.strip.history.setChecked(True)
     yield pause(0.5)
+    dock.open_imagery()
+    yield pause(0.2)
+    picture("narrow_imagery", dock)
     for name in ("pretrain", "finetune", "segment", "detect_change", "embed"):
         dock.open_job(name)
         yield pause(0.2)
@@ -200,6 +218,7 @@ def servers() -> int:
 
 def script() -> Iterator[Step]:
     yield from start()
+    yield from imagery()
     yield from work()
     yield from mistakes()
     yield from reload()

@@ -59,6 +59,13 @@ def test_script_came_to_its_end_without_an_exception(seen):
     assert seen["loaded"]
 
 
+def test_selected_layers_are_a_collection_with_what_is_in_them(seen):
+    dates = {date[:10] for date, _, _ in seen["collection"]}
+    assert dates == {"2023-07-15", "2024-07-12"}
+    assert all(bands == 9 and not problem for _, bands, problem in seen["collection"])
+    assert "labels" in seen["said"]  # the polygons are selected, too
+
+
 @pytest.mark.parametrize("job", ["pretrain", "finetune", "segment", "detect_change"])
 def test_job_started_by_a_click_is_done(seen, job):
     assert seen["runs"][job]["state"] == "done", seen["runs"][job]["error"]

@@ -1,5 +1,6 @@
 """A real off-screen QGIS, a real backend process, and small rasters made in the test's own folder."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ os.environ.setdefault("RSFM_PYTHON", str(ROOT / "backend" / ".venv" / "bin" / "p
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(ROOT))
 
+from collections_page import LOAD, WRITE, Backend  # noqa: E402
 from osgeo import gdal, ogr, osr  # noqa: E402
 from qgis.core import QgsProject  # noqa: E402
 from qgis.gui import QgsLayerTreeView, QgsMapCanvas  # noqa: E402
@@ -24,6 +26,7 @@ from rsfm_qgis import settings  # noqa: E402
 from rsfm_qgis.client import BackendClient  # noqa: E402
 from rsfm_qgis.collection_list import CollectionList  # noqa: E402
 from rsfm_qgis.gui.editor import Workspace  # noqa: E402
+from rsfm_qgis.gui.imagery.page import ImageryPage  # noqa: E402
 from rsfm_qgis.runs import RunList  # noqa: E402
 
 gdal.UseExceptions()
@@ -113,6 +116,49 @@ def make_polygons(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def write():
+    backend = Backend(WRITE)
+    yield lambda path, collection: backend.ask(json.dumps([str(path), collection]))
+    backend.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def loader():
+    backend = Backend(LOAD)
+    yield backend
+    backend.process.communicate()
+
+
+@pytest.fixture
+def load(page, loader):
+    """Load a collection in the backend, once the page has written it."""
+
+    def ask(path):
+        page.keeper.finish()
+        return json.loads(loader.ask(str(path)))
+
+    return ask
+
+
+@pytest.fixture
+def folder(project, tmp_path):
+    """The folder of the collections of a saved project."""
+    project.write(str(tmp_path / "project.qgz"))
+    made = tmp_path / "rsfm" / "collections"
+    made.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def page(folder, workspace):
+    made = ImageryPage(workspace)
+    made.parts.show()
+    yield made
+    made.keeper.finish()
+    made.deleteLater()
 
 
 def _crs() -> Any:

@@ -28,6 +28,9 @@ class CollectConfig(Config):
         description="File to write, ending in .collection.json; one that is there is extended, and your corrections "
         "stay. Empty writes it to the run.",
     )
+    refuse_useless: Annotated[bool, Hint(advanced=True)] = Field(
+        True, description="Refuse rasters of which none can be learned from; otherwise the collection says why of each."
+    )
 
 
 class Collect(Job):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsRasterLayer
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import QSize, Qt
 from qgis.PyQt.QtGui import QIcon
 from qgis.PyQt.QtWidgets import QFileDialog, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
 
@@ -29,6 +29,7 @@ class RastersEditor(Editor):
         super().__init__(field, workspace, parent)
         self.list = QListWidget()
         self.list.setMaximumHeight(self.list.fontMetrics().height() * (ROWS_SHOWN + 1) + 12)
+        self.list.setIconSize(QSize(self.list.fontMetrics().height(), self.list.fontMetrics().height()))
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.button = QPushButton(self.tr("Add Files\u2026"))
         self.button.clicked.connect(self._pick)

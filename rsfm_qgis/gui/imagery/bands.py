@@ -54,11 +54,13 @@ class BandsPanel(QWidget):
 
     def show_entries(self, entries: list[Entry]) -> None:
         """Show the kinds of rasters, the most frequent first."""
-        chosen = self.kinds.currentIndex()
+        chosen, before = self.kinds.currentIndex(), self._paths
         self._paths = {}
         for entry in entries:
             if is_looked_at(entry) and entry.get("bands") and entry["role"] == "imagery":
                 self._paths.setdefault(_kind(entry), []).append(entry["path"])
+        if self._paths == before:
+            return  # what is being typed stays
         self.kinds.blockSignals(True)
         self.kinds.clear()
         for kind, paths in sorted(self._paths.items(), key=_frequency):

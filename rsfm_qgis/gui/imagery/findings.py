@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -55,12 +56,12 @@ class _Seen:
         self.kinds = list(dict.fromkeys(tuple(band["name"] for band in each) for each in bands.values()))
 
 
-def find(entries: list[Entry]) -> Findings:
-    """Look at the entries of a collection."""
+def find(entries: list[Entry], is_busy: bool = False) -> Findings:
+    """Look at the entries of a collection; the backend may be at it, too."""
     seen = _Seen(entries)
     common = [name for name in next(iter(seen.kinds), ()) if all(name in kind for kind in seen.kinds)]
     warnings = [
-        *_unusable(seen.wrong), *_unread(seen.unread), *_crs(seen.systems), *_pixels(seen.sizes),
+        *_unusable(seen.wrong), *_unread(seen.unread, is_busy), *_crs(seen.systems), *_pixels(seen.sizes),
         *_bands_differ(seen.kinds, common),
     ]  # fmt: skip
     return Findings(" ".join(common), _dates(seen.days), warnings, seen.unread, seen.guessed, seen.days[""])
@@ -79,14 +80,26 @@ def _dates(count: Counter[str]) -> str:
 
 
 def _unusable(wrong: list[Entry]) -> list[str]:
-    said = [_tr("{0} cannot be used: {1}").format(short_name(each["path"]), each["problem"]) for each in wrong[:NAMED]]
+    said = [_sentence(entry) for entry in wrong[:NAMED]]
     if len(wrong) > NAMED:
         said.append(_tr("{0} more cannot be used; the table says why.").format(len(wrong) - NAMED))
     return said
 
 
-def _unread(count: int) -> list[str]:
-    return [_counted(count, _tr("1 raster was not looked at yet."), _tr("{0} rasters were not looked at yet."))][:count]
+def _sentence(entry: Entry) -> str:
+    """Say why a raster cannot be used, with its name once."""
+    name, problem = short_name(entry["path"]), str(entry["problem"])
+    return (
+        problem if os.path.basename(entry["path"]) in problem else _tr("{0} cannot be used: {1}").format(name, problem)
+    )
+
+
+def _unread(count: int, is_busy: bool) -> list[str]:
+    if is_busy:
+        one, many = _tr("1 raster is being looked at\u2026"), _tr("{0} rasters are being looked at\u2026")
+    else:
+        one, many = _tr("1 raster was not looked at yet."), _tr("{0} rasters were not looked at yet.")
+    return [_counted(count, one, many)][:count]
 
 
 def _crs(systems: Counter[str]) -> list[str]:

@@ -14,6 +14,7 @@ from rsfm_qgis.dates import day_of, hour_of, read_moment
 RASTER, DATE, ROLE = range(3)
 COLUMNS = 3
 SEEN_NODATA = 0.005
+CLOUDY = ("Sentinel-2", "Landsat")  # scenes that come with clouds, where no mask is given
 SECOND_LINE = Qt.ItemDataRole.UserRole
 PATH = Qt.ItemDataRole.UserRole + 1
 WRONG = QColor("#d55e00")  # Okabe-Ito vermillion, readable on light and dark
@@ -134,7 +135,8 @@ class CollectionModel(QAbstractTableModel):
             parts.append(self.tr("{0:.0f} % nodata").format(100 * empty))
         if entry.get("mask"):
             parts.append(self.tr("masked"))
-        parts.append(entry.get("sensor", ""))
+        elif entry["role"] == "imagery" and entry.get("sensor", "").startswith(CLOUDY):
+            parts.append(self.tr("clouds?"))
         return " \u00b7 ".join(part for part in parts if part)
 
     def date_mark(self, entry: Entry) -> str:
@@ -161,7 +163,7 @@ class CollectionModel(QAbstractTableModel):
         lines = [entry["path"], self.facts(entry), entry["note"]]
         if is_looked_at(entry) and not entry["problem"]:
             lines.append(self.tr("{0} rows, {1} columns, {2}").format(entry["height"], entry["width"], entry["dtype"]))
-            lines.append(" ".join(band["name"] for band in entry["bands"]))
+            lines.append(" ".join([entry.get("sensor", ""), *(band["name"] for band in entry["bands"])]).strip())
         if entry.get("mask"):
             lines.append(self.tr("Left out: what {0} marks").format(short_name(entry["mask"])))
         return "\n".join(line for line in lines if line)

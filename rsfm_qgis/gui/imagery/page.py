@@ -138,8 +138,8 @@ class ImageryPage(QWidget):
     def _show(self, _what: Any = None) -> None:
         """Set all widgets to the state of the collection."""
         parts, entries = self.parts, self.keeper.entries
-        found = find(entries)
         is_busy = self.keeper.gathering.is_busy(self.keeper.path)
+        found = find(entries, is_busy)
         parts.model.show_entries(entries, parts.check_dates.isChecked())
         parts.bands.setText(found.bands or "\u2013")
         parts.dates.setText(found.dates or "\u2013")
@@ -195,10 +195,11 @@ class ImageryPage(QWidget):
 
     def _add_layers(self) -> None:
         tree = self._workspace.layer_tree
-        layers = tree.selectedLayersRecursive() if tree is not None else []
-        if not layers:
+        chosen = {layer.id() for layer in tree.selectedLayersRecursive()} if tree is not None else set()
+        if not chosen:
             self._say(self.tr("Select raster layers in the layer panel first."))
-        self.add(from_layers(layers))
+        in_order = self._workspace.project.layerTreeRoot().findLayers()
+        self.add(from_layers([node.layer() for node in in_order if node.layerId() in chosen]))
 
     def _add_files(self) -> None:
         paths, _ = QFileDialog.getOpenFileNames(self, self.tr("Add Rasters"), "", self.tr("Rasters (*)"))

@@ -21,7 +21,7 @@ class Sources(NamedTuple):
 
     Attributes:
         entries: rasters that GDAL opens, with the date of their layer.
-        folders: to be searched by the backend.
+        folders: folders, STAC items and collections, which the backend looks into.
         online: layers of which an area has to be fetched first.
         refused: names of what is no raster.
     """
@@ -51,7 +51,7 @@ def from_files(paths: Iterable[str]) -> Sources:
     """Tell files from folders; what a file holds is the backend's to say."""
     found = Sources([], [], [], [])
     for path in paths:
-        if Path(path).is_dir():
+        if Path(path).is_dir() or path.endswith(".json"):
             found.folders.append(path)
         else:
             found.entries.append(_entry(path, None))

@@ -24,7 +24,7 @@ from rsfm_qgis.gui.imagery.model import DATE, PATH, RASTER, ROLE, SECOND_LINE, C
 from rsfm_qgis.gui.imagery.sources import can_take
 
 MARGIN = 3
-ROWS_SHOWN = 4
+ROWS_SHOWN = 3
 WIDEST_DATE, WIDEST_ROLE, WIDEST_EDITED = "2015-07-11", "Imagery", "2015-07-11 10:23 MM"
 
 
@@ -71,6 +71,9 @@ class CollectionTable(QTableView):
     def selected_paths(self) -> list[str]:
         """Return the paths of the selected rasters."""
         return [index.data(PATH) for index in self.selectionModel().selectedRows(RASTER)]
+
+    def sizeHint(self) -> QSize:
+        return QSize(super().sizeHint().width(), self.minimumHeight())  # the page gives it the room that is left
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         self._offer(event)
@@ -146,7 +149,7 @@ class TwoLines(QStyledItemDelegate):
         painter.save()
         painter.setFont(cell.font)
         painter.setPen(wrong if wrong is not None and not selected else option.palette.color(group, role))
-        text = place.adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
+        text = place.adjusted(MARGIN, MARGIN, 0, -MARGIN)
         self._draw(painter, cell, QRect(text.left(), text.top(), text.width(), text.height() // 2), first, True)
         painter.setOpacity(1.0 if wrong is not None else OPACITY)
         self._draw(painter, cell, QRect(text.left(), text.center().y() + 1, text.width(), text.height() // 2), second)
