@@ -9,7 +9,7 @@ PACKAGES := qgis python3-qgis xvfb xauth python3-venv
 SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup system demo test check format schema package bench bench-quick clean
+.PHONY: help setup system demo test check format schema package bench bench-quick bench-reading clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,11 +63,20 @@ schema: backend/.venv/ready ## Write the jobs and their parameters into the plug
 package: backend/.venv/ready ## Make the plugin's zip in dist/.
 	$(PYTHON) scripts/package.py
 
-bench: setup ## Run every benchmark.
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+# torchgeo, a peer to compare with, lives in an environment of its own.
+build/venv-bench/ready: backend/uv.lock backend/pyproject.toml | build/system.ready
+	cd backend && UV_PROJECT_ENVIRONMENT=$(CURDIR)/build/venv-bench $(UV) sync --quiet --frozen --no-dev --group bench
+	@touch $@
+
+bench: setup bench-reading ## Run every benchmark.
+	@for file in $(filter-out benchmarks/reading.py,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$file"; $(PYTHON) $$file || exit 1; done
 
 bench-quick: setup ## Run every benchmark in small, in under five minutes.
 	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file --quick || exit 1; done
+
+bench-reading: build/venv-bench/ready ## Compare the reading of windows with torchgeo, a plain loop and the floor.
+	build/venv-bench/bin/python benchmarks/reading.py
 
 clean: ## Remove what was built, except the environments.
 	rm -rf dist build/demo build/e2e .pytest_cache .mypy_cache .ruff_cache

@@ -138,17 +138,22 @@ class Raster:
 
     def read_native(self, window: Window, pad: Pad = "invalid") -> tuple[np.ndarray, np.ndarray]:
         """Read as `read` does, but leave the pixels in the raster's own type."""
+        pixels_CHW = np.empty((self.bands, window.height, window.width), self.dtype)
+        valid_HW = np.empty((window.height, window.width), bool)
+        self.read_into(window, pixels_CHW, valid_HW, pad)
+        return pixels_CHW, valid_HW
+
+    def read_into(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray, pad: Pad = "invalid") -> None:
+        """Fill arrays as `read_native` makes them."""
         inside = window.intersection(self.grid.window)
-        make = np.empty if inside == window else np.zeros
-        pixels_CHW = make((self.bands, window.height, window.width), self.dtype)
-        valid_HW = make((window.height, window.width), bool)
+        if inside != window:
+            pixels_CHW[:], valid_HW[:] = 0, False
         if inside.height and inside.width:
             top, left = inside.row - window.row, inside.column - window.column
             rows, columns = slice(top, top + inside.height), slice(left, left + inside.width)
             self._read_inside(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns])
         if pad == "reflect" and inside != window and window.height and window.width:
             self._reflect(window, inside, pixels_CHW, valid_HW)
-        return pixels_CHW, valid_HW
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         """Fill views of arrays from a window that lies inside the raster."""

@@ -49,6 +49,11 @@ def record(raster: Raster) -> list[Window]:
     return raster.reads  # type: ignore[attr-defined, no-any-return]
 
 
+def assert_same_pixels(found: Sequence[Patch], pixels_CHW: np.ndarray) -> None:
+    for patch in found:
+        np.testing.assert_array_equal(patch.pixels_CHW, pixels_CHW)
+
+
 def assert_same(requests: Sequence[Request], found: Sequence[Patch]) -> None:
     assert len(requests) == len(found)
     for request, patch in zip(requests, found, strict=True):
@@ -156,18 +161,19 @@ def test_a_block_is_decoded_once_however_many_windows_show_it(make_raster, layou
     assert hits.max() == 1
 
 
-def test_what_fits_in_memory_is_decoded_once_for_all_batches_and_the_rest_is_forgotten(make_raster):
+def test_what_fits_in_memory_is_kept_from_its_second_decoding_on_and_the_rest_is_forgotten(make_raster):
     pixels = noise()
-    path = make_raster(pixels, **LAYOUTS["large tiles"])
+    path = make_raster(pixels, **LAYOUTS["large tiles"])  # four cells
     with open_raster(str(path)) as raster:
         reads = record(raster)
-        for memory, times in ((pixels.nbytes, 1), (0, 3)):
+        for memory, decoded in ((4 * pixels.nbytes, 8), (pixels.nbytes // 2, 20), (0, 20)):
             reads.clear()
             with WindowReader(memory) as reader:
-                for _ in range(3):
-                    reader.read([Request(raster, raster.grid.window)])
-                assert reader.kept_bytes <= memory
-            assert len(reads) == 4 * times
+                for _ in range(5):
+                    requests = [Request(raster, raster.grid.window)]
+                    assert_same_pixels(reader.read(requests), pixels)
+                    assert reader.kept_bytes <= memory
+            assert len(reads) == decoded
 
 
 def test_several_rasters_are_read_by_several_callers_at_once(make_raster):
