@@ -103,6 +103,10 @@ class Raster:
             self._cells = find_cells(self._dataset(), self.bands * self.dtype.itemsize)
         return self._cells
 
+    def files(self) -> list[str]:
+        """Return the files that the pixels come from, those of a VRT's sources too."""
+        return [str(path) for path in self._dataset().files]
+
     def overview(self, factor: int) -> tuple["Raster", int]:
         """Return the coarsest overview of the file from which the raster can be shrunk by `factor`.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from rsfm.errors import UserError
 from rsfm.raster.cell_cache import Cell, CellCache
+from rsfm.raster.decoded_cache import DecodedCache
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
 
@@ -62,12 +63,14 @@ class WindowReader:
     What is read is the same as by `Raster.read_native`, whatever the threads, the memory and the other windows.
     """
 
-    def __init__(self, memory_bytes: int = MEMORY, threads: int = THREADS) -> None:
+    def __init__(self, memory_bytes: int = MEMORY, threads: int = THREADS, disk: DecodedCache | None = None) -> None:
         """Start with nothing kept.
 
         Args:
             memory_bytes: of decoded cells to keep; besides them, each thread holds one.
+            disk: rasters that were added to it are taken from there.
         """
+        self._disk = disk
         self._cache = CellCache(memory_bytes)
         self._pool = ThreadPoolExecutor(threads, "window-reader")
         self._local = threading.local()
@@ -141,6 +144,8 @@ class WindowReader:
         """Return a cell; one that is not kept is overwritten by the next that this thread decodes."""
         key = (raster, cell)
         found = self._cache.get(key) if cached else None
+        if found is None and self._disk is not None:
+            found = self._disk.cell(raster, cell)
         if found is not None:
             return found
         self._use(raster)
