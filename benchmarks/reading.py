@@ -20,6 +20,7 @@ import argparse
 import multiprocessing
 import os
 import resource
+import sys
 import tempfile
 import time
 import warnings
@@ -64,6 +65,7 @@ def main() -> None:
         best: dict[str, dict[str, Speed]] = {}
         for layout, path in paths.items():
             runs = [(loop, apart(measure, loops[loop], path)) for _ in range(times) for loop in loops]
+            print(f"{layout}: done", file=sys.stderr, flush=True)
             best[layout] = {
                 group: Speed(*map(max, zip(*(speed for loop, speed in runs if loop.startswith(group)), strict=True)))
                 for group in ("rsfm", "torchgeo", "plain", "floor")

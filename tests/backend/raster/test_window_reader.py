@@ -1,5 +1,6 @@
 """Windows read together are those read one by one, and every block is decoded once."""
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -242,6 +243,34 @@ def test_a_shrunk_window_holds_the_means_of_its_overview(make_raster, window, sh
                 means_C = pixels_CHW[:, valid_HW].mean(axis=1, dtype=float) if enough else np.zeros(2)
                 means_C = means_C if dtype == "float32" else np.rint(means_C)
                 np.testing.assert_allclose(found.pixels_CHW[:, down, right], means_C, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_real_rasters_are_read_like_one_by_one(data):
+    random = np.random.default_rng(0)
+    opened = []
+    for path in sorted([*data.rglob("*.tif"), *data.rglob("*.vrt")]):
+        with contextlib.suppress(UserError):
+            opened.append(open_raster(str(path), require_crs=False))
+    requests = [
+        Request(raster, Window(*random.integers((-30, -30), raster.grid[2:]).tolist(), 100, 90))
+        for raster in opened
+        for _ in range(4)
+    ]
+    with WindowReader() as reader:
+        readable = [request for request in requests if reads_alone(request)]
+        assert_same(readable, reader.read(readable))
+    assert len(readable) > 100
+    for raster in opened:
+        raster.close()
+
+
+def reads_alone(request: Request) -> bool:
+    try:
+        request.raster.read_native(request.window)
+    except UserError:
+        return False
+    return True
 
 
 def test_damage_is_told_only_where_a_window_shows_it(make_raster):
