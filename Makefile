@@ -9,7 +9,7 @@ PACKAGES := qgis python3-qgis xvfb xauth python3-venv
 SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup system demo test test-slow check format schema package bench bench-quick learn clean
+.PHONY: help setup system demo test test-slow check format schema package bench bench-quick bench-reading learn clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,11 +66,20 @@ schema: backend/.venv/ready ## Write the jobs and their parameters into the plug
 package: backend/.venv/ready ## Make the plugin's zip in dist/.
 	$(PYTHON) scripts/package.py
 
-bench: setup ## Run every benchmark.
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+# torchgeo, a peer to compare with, lives in an environment of its own.
+build/venv-bench/ready: backend/uv.lock backend/pyproject.toml | build/system.ready
+	cd backend && UV_PROJECT_ENVIRONMENT=$(CURDIR)/build/venv-bench $(UV) sync --quiet --frozen --no-dev --group bench
+	@touch $@
+
+bench: setup bench-reading ## Run every benchmark.
+	@for file in $(filter-out benchmarks/reading.py,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$file"; $(PYTHON) $$file || exit 1; done
 
 bench-quick: setup ## Run every benchmark in small, in under five minutes.
 	@for file in benchmarks/*.py; do echo "== $$file"; $(PYTHON) $$file --quick || exit 1; done
+
+bench-reading: build/venv-bench/ready ## Compare the reading of windows with torchgeo, a plain loop and the floor.
+	build/venv-bench/bin/python benchmarks/reading.py
 
 learn: setup ## Pretrain with every method for half an hour of CPU and compare; takes over two hours (METHODS=).
 	$(PYTHON) scripts/learn.py $(if $(METHODS),--methods $(METHODS)) $(if $(MINUTES),--minutes $(MINUTES))

@@ -41,7 +41,7 @@ class EntryRaster(Raster):
             numbers: of the bands wanted, from 1; None is all but alpha, and opens the file if the entry does not tell.
             names: of the bands, where they differ from the entry's.
         """
-        self.entry, self.files, self.wanted = entry, files, numbers
+        self.entry, self._open_files, self.wanted = entry, files, numbers
         self.path, self.name, self.field = entry.path, short_name(entry.path), field
         self.grid = entry_grid(entry)
         self.dtype, self.nodata = np.dtype(np.float32), None
@@ -61,7 +61,7 @@ class EntryRaster(Raster):
         if mask is None or not self.entry.masked:
             return np.zeros((window.height, window.width), bool)
         masked = self.entry.masked
-        with self.files.use((mask, masked), lambda: MaskLayer(mask, masked, self.field)) as layer:
+        with self._open_files.use((mask, masked), lambda: MaskLayer(mask, masked, self.field)) as layer:
             return layer.left_out(grid, window)
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
@@ -71,7 +71,7 @@ class EntryRaster(Raster):
         pixels_CHW[:], valid_HW[:] = to_units(pixels_CHW, valid_HW, self.entry, self.band_names)
 
     def _file(self) -> AbstractContextManager[Raster]:
-        return self.files.use((self.path, self.wanted), self._open)
+        return self._open_files.use((self.path, self.wanted), self._open)
 
     def _open(self) -> Raster:
         raster = open_raster(self.path, self.field, self.entry.crs != "", self.wanted)

@@ -114,6 +114,10 @@ class Raster:
             self._cells = find_cells(self._dataset(), self.bands * self.dtype.itemsize)
         return self._cells
 
+    def files(self) -> list[str]:
+        """Return the files that the pixels come from, those of a VRT's sources too."""
+        return [str(path) for path in self._dataset().files]
+
     def overview(self, factor: int) -> tuple["Raster", int]:
         """Return the coarsest overview of the file from which the raster can be shrunk by `factor`.
 
@@ -155,17 +159,29 @@ class Raster:
         Args:
             readers: threads that share the work.
         """
+        pixels_CHW = np.empty((self.bands, window.height, window.width), self.dtype)
+        valid_HW = np.empty((window.height, window.width), bool)
+        self.read_into(window, pixels_CHW, valid_HW, pad, readers)
+        return pixels_CHW, valid_HW
+
+    def read_into(
+        self,
+        window: Window,
+        pixels_CHW: np.ndarray,
+        valid_HW: np.ndarray,
+        pad: Pad = "invalid",
+        readers: Executor | None = None,
+    ) -> None:
+        """Fill arrays as `read_native` makes them."""
         inside = window.intersection(self.grid.window)
-        make = np.empty if inside == window else np.zeros
-        pixels_CHW = make((self.bands, window.height, window.width), self.dtype)
-        valid_HW = make((window.height, window.width), bool)
+        if inside != window:
+            pixels_CHW[:], valid_HW[:] = 0, False
         if inside.height and inside.width:
             top, left = inside.row - window.row, inside.column - window.column
             rows, columns = slice(top, top + inside.height), slice(left, left + inside.width)
             self._read_parts(inside, pixels_CHW[:, rows, columns], valid_HW[rows, columns], readers)
         if pad == "reflect" and inside != window and window.height and window.width:
             self._reflect(window, inside, pixels_CHW, valid_HW)
-        return pixels_CHW, valid_HW
 
     def _read_parts(
         self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray, readers: Executor | None

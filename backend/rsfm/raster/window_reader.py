@@ -2,22 +2,24 @@
 
 Windows drawn at random share blocks: read one by one, a block is decoded again for each. Here the windows of some
 batches ahead are sorted by the cells they touch (blocks, see `cells`); each cell is decoded by one of several threads
-and copied into all windows that show it. Decoded cells are kept, up to a limit, for the windows to come.
+and copied into all windows that show it. Cells that come again are kept, up to a limit.
 
 Shape letters: C bands, H rows, W columns.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rsfm.errors import UserError
 from rsfm.raster.cell_cache import Cell, CellCache
+from rsfm.raster.decoded_cache import DecodedCache
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
 
@@ -61,12 +63,14 @@ class WindowReader:
     What is read is the same as by `Raster.read_native`, whatever the threads, the memory and the other windows.
     """
 
-    def __init__(self, memory_bytes: int = MEMORY, threads: int = THREADS) -> None:
+    def __init__(self, memory_bytes: int = MEMORY, threads: int = THREADS, disk: DecodedCache | None = None) -> None:
         """Start with nothing kept.
 
         Args:
             memory_bytes: of decoded cells to keep; besides them, each thread holds one.
+            disk: rasters that were added to it are taken from there.
         """
+        self._disk = disk
         self._cache = CellCache(memory_bytes)
         self._pool = ThreadPoolExecutor(threads, "window-reader")
         self._local = threading.local()
@@ -137,15 +141,30 @@ class WindowReader:
             _copy(found, cell, window, patch)
 
     def _decode(self, raster: Raster, cell: Window, cached: bool) -> Cell:
+        """Return a cell; one that is not kept is overwritten by the next that this thread decodes."""
         key = (raster, cell)
         found = self._cache.get(key) if cached else None
-        if found is None:
-            self._use(raster)
-            pixels_CHW, valid_HW = raster.read_native(cell)
-            found = Cell(pixels_CHW, None if valid_HW.all() else valid_HW)
-            if cached:
-                self._cache.put(key, found)
-        return found
+        if found is None and self._disk is not None:
+            found = self._disk.cell(raster, cell)
+        if found is not None:
+            return found
+        self._use(raster)
+        shape = raster.bands, cell.height, cell.width
+        room = self._cache.room(key, shape, raster.dtype) if cached else None
+        pixels_CHW = room.pixels_CHW if room else self._scratch("pixels", shape, raster.dtype)
+        valid_HW = self._scratch("valid", shape[1:], np.dtype(bool))
+        raster.read_into(cell, pixels_CHW, valid_HW)
+        if room:
+            return self._cache.put(key, room, None if valid_HW.all() else valid_HW.copy())
+        return Cell(pixels_CHW, valid_HW)
+
+    def _scratch(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Return an array in memory that this thread uses again and again."""
+        size = math.prod(shape) * dtype.itemsize
+        memory: np.ndarray | None = self._local.__dict__.get(name)
+        if memory is None or len(memory) < size:
+            memory = self._local.__dict__[name] = np.empty(size, np.uint8)
+        return memory[:size].view(dtype).reshape(shape)
 
     def _use(self, raster: Raster) -> None:
         """Remember that this thread has a handle, and close the one used longest ago when there are too many."""

@@ -1,5 +1,6 @@
 """Windows read together are those read one by one, and every block is decoded once."""
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,6 +48,11 @@ def record(raster: Raster) -> list[Window]:
     raster.__class__ = Recorded
     raster.reads = []  # type: ignore[attr-defined]
     return raster.reads  # type: ignore[attr-defined, no-any-return]
+
+
+def assert_same_pixels(found: Sequence[Patch], pixels_CHW: np.ndarray) -> None:
+    for patch in found:
+        np.testing.assert_array_equal(patch.pixels_CHW, pixels_CHW)
 
 
 def assert_same(requests: Sequence[Request], found: Sequence[Patch]) -> None:
@@ -156,18 +162,19 @@ def test_a_block_is_decoded_once_however_many_windows_show_it(make_raster, layou
     assert hits.max() == 1
 
 
-def test_what_fits_in_memory_is_decoded_once_for_all_batches_and_the_rest_is_forgotten(make_raster):
+def test_what_fits_in_memory_is_kept_from_its_second_decoding_on_and_the_rest_is_forgotten(make_raster):
     pixels = noise()
-    path = make_raster(pixels, **LAYOUTS["large tiles"])
+    path = make_raster(pixels, **LAYOUTS["large tiles"])  # four cells
     with open_raster(str(path)) as raster:
         reads = record(raster)
-        for memory, times in ((pixels.nbytes, 1), (0, 3)):
+        for memory, decoded in ((4 * pixels.nbytes, 8), (pixels.nbytes // 2, 20), (0, 20)):
             reads.clear()
             with WindowReader(memory) as reader:
-                for _ in range(3):
-                    reader.read([Request(raster, raster.grid.window)])
-                assert reader.kept_bytes <= memory
-            assert len(reads) == 4 * times
+                for _ in range(5):
+                    requests = [Request(raster, raster.grid.window)]
+                    assert_same_pixels(reader.read(requests), pixels)
+                    assert reader.kept_bytes <= memory
+            assert len(reads) == decoded
 
 
 def test_several_rasters_are_read_by_several_callers_at_once(make_raster):
@@ -236,6 +243,34 @@ def test_a_shrunk_window_holds_the_means_of_its_overview(make_raster, window, sh
                 means_C = pixels_CHW[:, valid_HW].mean(axis=1, dtype=float) if enough else np.zeros(2)
                 means_C = means_C if dtype == "float32" else np.rint(means_C)
                 np.testing.assert_allclose(found.pixels_CHW[:, down, right], means_C, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_real_rasters_are_read_like_one_by_one(data):
+    random = np.random.default_rng(0)
+    opened = []
+    for path in sorted([*data.rglob("*.tif"), *data.rglob("*.vrt")]):
+        with contextlib.suppress(UserError):
+            opened.append(open_raster(str(path), require_crs=False))
+    requests = [
+        Request(raster, Window(*random.integers((-30, -30), raster.grid[2:]).tolist(), 100, 90))
+        for raster in opened
+        for _ in range(4)
+    ]
+    with WindowReader() as reader:
+        readable = [request for request in requests if reads_alone(request)]
+        assert_same(readable, reader.read(readable))
+    assert len(readable) > 100
+    for raster in opened:
+        raster.close()
+
+
+def reads_alone(request: Request) -> bool:
+    try:
+        request.raster.read_native(request.window)
+    except UserError:
+        return False
+    return True
 
 
 def test_damage_is_told_only_where_a_window_shows_it(make_raster):
