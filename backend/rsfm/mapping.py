@@ -252,9 +252,7 @@ def _map_rows(
     top = max((cells.row + row) * network.stride, window.row)
     rest = window._replace(row=top, height=window.row + window.height - top)
     done = row / cells.height
-    if "batch" not in unfinished.kept:
-        side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
-        unfinished.keep(batch=choose_batch(network, raster.bands, side, device, unfinished.model))
+    _compute_as_before(network, place, unfinished, run)
     inside = None if area.outlines is None else area.inside
     with Background() as background:
         run_tiles(
@@ -269,6 +267,21 @@ def _map_rows(
             lambda part: run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped"),
             inside,
         )
+
+
+def _compute_as_before(network: TileNetwork, place: _Place, unfinished: Unfinished, run: Run) -> None:
+    """Choose what the last digits depend on at the first start, and keep to it at every later."""
+    raster, _, tiling, device = place
+    if "batch" not in unfinished.kept:
+        side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
+        batch = choose_batch(network, raster.bands, side, device, unfinished.model)
+        unfinished.keep(batch=batch, device=device, threads=torch.get_num_threads())
+    if unfinished.kept["device"] != device:
+        run.warning(
+            f"The rows done before were computed on {unfinished.kept['device']} and the rest will be on {device}: "
+            "values may differ in their last digits."
+        )
+    torch.set_num_threads(int(unfinished.kept["threads"]))
 
 
 @contextmanager
