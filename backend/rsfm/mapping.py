@@ -55,9 +55,9 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
         check_bands(model, raster)
         area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
-        unfinished = Unfinished(run, raster, config.model, config.model_dump_json())
         place = _Place(raster, area, config.tiling, device)
-        counts = _map_classes(network, place, model, config, unfinished, run)
+        with Unfinished(run, raster, config.model, config.model_dump_json()) as unfinished:
+            counts = _map_classes(network, place, model, config, unfinished, run)
         grid = raster.grid.crop(area.window)
     names = {name.value: name.name for name in model.card.classes}
     if config.polygons:
@@ -132,32 +132,38 @@ def embed(config: EmbedConfig, run: Run) -> dict[str, Any]:
         check_bands(model, raster)
         area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
-        unfinished = Unfinished(run, raster, config.model, config.model_dump_json())
         place = _Place(raster, area, config.tiling, device)
-        plain = EncoderNetwork(model.encoder(), model.card.statistics).to(device)
-        run.progress(0, "Sampling features for the principal components")
-        basis = _keep_basis(unfinished, lambda: fit_components(_sample(plain, place, config, run), config.components))
-        network = EncoderNetwork(
-            plain.encoder, model.card.statistics, torch.from_numpy(basis.mean_D), torch.from_numpy(basis.components_KD)
-        ).to(device)
-        names = [f"PC{k + 1}" if config.components else f"feature {k + 1}" for k in range(network.outputs)]
-        grid = raster.grid.shrink(network.stride).crop(area.window.cells(network.stride))
-        metadata = provenance(model, raster, config.model_dump_json(), device)
-        path = run.outputs / "embedding.tif"
-        style = {"bands": [1, 2, 3][: len(names)], "ranges": basis.ranges[:3]}
-        title = f"Embedding of {Path(config.raster).stem}"
-        with (
-            _reported(path, lambda: run.output("embedding", path, title, **style)),
-            RasterWriter(
-                path, Embedding, grid, len(names), names, None, metadata, unfinished.folder, run.check
-            ) as writer,
-        ):
+        with Unfinished(run, raster, config.model, config.model_dump_json()) as unfinished:
+            return _map_features(place, model, config, unfinished, run)
 
-            def finish(features_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
-                rows_KHW = np.where(valid_HW, features_KHW, np.float32(np.nan))
-                return lambda: writer.write(rows_KHW), rows_KHW.nbytes
 
-            _map_rows(network, place, common_row(writer), unfinished, finish, run)
+def _map_features(
+    place: "_Place", model: Model, config: EmbedConfig, unfinished: Unfinished, run: Run
+) -> dict[str, Any]:
+    """Write the components, from where an earlier start ended."""
+    raster, area, _, device = place
+    plain = EncoderNetwork(model.encoder(), model.card.statistics).to(device)
+    run.progress(0, "Sampling features for the principal components")
+    basis = _keep_basis(unfinished, lambda: fit_components(_sample(plain, place, config, run), config.components))
+    network = EncoderNetwork(
+        plain.encoder, model.card.statistics, torch.from_numpy(basis.mean_D), torch.from_numpy(basis.components_KD)
+    ).to(device)
+    names = [f"PC{k + 1}" if config.components else f"feature {k + 1}" for k in range(network.outputs)]
+    grid = raster.grid.shrink(network.stride).crop(area.window.cells(network.stride))
+    metadata = provenance(model, raster, config.model_dump_json(), device)
+    path = run.outputs / "embedding.tif"
+    style = {"bands": [1, 2, 3][: len(names)], "ranges": basis.ranges[:3]}
+    title = f"Embedding of {Path(config.raster).stem}"
+    with (
+        _reported(path, lambda: run.output("embedding", path, title, **style)),
+        RasterWriter(path, Embedding, grid, len(names), names, None, metadata, unfinished.folder, run.check) as writer,
+    ):
+
+        def finish(features_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
+            rows_KHW = np.where(valid_HW, features_KHW, np.float32(np.nan))
+            return lambda: writer.write(rows_KHW), rows_KHW.nbytes
+
+        _map_rows(network, place, common_row(writer), unfinished, finish, run)
     return {"explained": round(basis.explained, 4), "components": len(names), "cell_m": round(grid.gsd, 3)}
 
 
@@ -252,9 +258,7 @@ def _map_rows(
     top = max((cells.row + row) * network.stride, window.row)
     rest = window._replace(row=top, height=window.row + window.height - top)
     done = row / cells.height
-    if "batch" not in unfinished.kept:
-        side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
-        unfinished.keep(batch=choose_batch(network, raster.bands, side, device, unfinished.model))
+    _compute_as_before(network, place, unfinished, run)
     inside = None if area.outlines is None else area.inside
     with Background() as background:
         run_tiles(
@@ -269,6 +273,21 @@ def _map_rows(
             lambda part: run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped"),
             inside,
         )
+
+
+def _compute_as_before(network: TileNetwork, place: _Place, unfinished: Unfinished, run: Run) -> None:
+    """Choose what the last digits depend on at the first start, and keep to it at every later."""
+    raster, _, tiling, device = place
+    if "batch" not in unfinished.kept:
+        side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
+        batch = choose_batch(network, raster.bands, side, device, unfinished.model)
+        unfinished.keep(batch=batch, device=device, threads=torch.get_num_threads())
+    if unfinished.kept["device"] != device:
+        run.warning(
+            f"The rows done before were computed on {unfinished.kept['device']} and the rest will be on {device}: "
+            "values may differ in their last digits."
+        )
+    torch.set_num_threads(int(unfinished.kept["threads"]))
 
 
 @contextmanager

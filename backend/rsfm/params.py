@@ -52,5 +52,8 @@ FilePath = Annotated[str, Field(min_length=1), Hint(widget="file")]
 ModelPath = Annotated[str, Field(min_length=1), Hint(widget="model")]
 OptionalModelPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="model", optional=True)]
 Area = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="area", optional=True)]
-"""West, south, east, north in the raster's own CRS, separated by commas; None is the whole raster."""
+"""West, south, east, north in the raster's own CRS, separated by commas; None is the whole raster.
+
+Jobs that make maps also take polygons, as WKT or in a vector file (`raster/area.py`).
+"""
 Device = Annotated[str, Hint(widget="device", advanced=True)]

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rsfm import __version__
@@ -29,7 +30,7 @@ class Unfinished:
 
     def __init__(self, run: Run, raster: Raster, model: str, config: str) -> None:
         """Find what an earlier start left; it is discarded, with a warning, if it was made of something else."""
-        self.folder = run.checkpoints / FOLDER
+        self.folder, self._outputs = run.checkpoints / FOLDER, run.outputs
         self._file = self.folder / IDENTITY
         self.model = _digest(Path(model))
         identity = {
@@ -52,6 +53,14 @@ class Unfinished:
         self._identity = identity
         self.folder.mkdir(exist_ok=True)
         self.keep()
+
+    def __enter__(self) -> "Unfinished":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Leave no trace of a run that made nothing."""
+        if not any(self.folder.glob("*.journal")) and not any(self._outputs.iterdir()):
+            shutil.rmtree(self.folder)
 
     def keep(self, **values: Any) -> None:
         """Remember values for a later start."""

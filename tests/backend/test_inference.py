@@ -15,6 +15,7 @@ from rsfm.inference_config import TilingConfig
 from rsfm.raster import strips
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import open_raster
+from rsfm.raster.tiling import any_in_cells
 from torch import nn
 
 PROFILE = {"driver": "GTiff", "crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, -10, 5000000)}
@@ -69,7 +70,7 @@ def noise(bands, height, width, seed=0):
     return np.random.default_rng(seed).normal(size=(bands, height, width)).astype(np.float32)
 
 
-def result(network, path, window=None, tile=64, overlap=16, batch=3, check=lambda: None):
+def result(network, path, window=None, tile=64, overlap=16, batch=3, check=lambda: None, inside=None):
     rows, valid, progress = [], [], []
 
     def finish(rows_Khw, valid_hw):
@@ -78,7 +79,8 @@ def result(network, path, window=None, tile=64, overlap=16, batch=3, check=lambd
 
     with open_raster(path) as raster:
         tiling = TilingConfig(tile_size=tile, tile_overlap=overlap)
-        run_tiles(network, raster, window or raster.grid.window, tiling, "cpu", batch, finish, check, progress.append)
+        whole = window or raster.grid.window
+        run_tiles(network, raster, whole, tiling, "cpu", batch, finish, check, progress.append, inside)
     assert progress == sorted(progress)
     assert progress[-1] == 1
     return np.concatenate(rows, axis=1), np.concatenate(valid)
@@ -179,6 +181,26 @@ def test_the_result_of_an_area_is_the_crop_of_the_full_one(tmp_path, data, margi
     rows, columns = slice(row, row + window.height), slice(column, column + window.width)
     np.testing.assert_array_equal(part_valid, full_valid[rows, columns])
     np.testing.assert_array_equal(part[:, part_valid], full[:, rows, columns][:, part_valid])
+
+
+@pytest.mark.parametrize(("margin", "stride"), [(None, 1), (3, 1), (None, 4), (4, 4)])
+def test_polygons_are_the_crop_of_the_full_result_and_tiles_outside_are_not_run(tmp_path, margin, stride):
+    pixels = noise(2, 400, 300)
+    pixels[:, 40:90, 30:80] = np.nan
+    path = write(tmp_path / "a.tif", pixels, nodata=np.nan)
+    wanted = np.zeros((400, 300), bool)
+    wanted[20:70, 10:55] = wanted[333:340, 290:300] = True
+
+    def inside(window):
+        return wanted[window.row : window.row + window.height, window.column : window.column + window.width]
+
+    full, full_valid = result(Identity(2, stride, margin), path)
+    network = Identity(2, stride, margin)
+    part, part_valid = result(network, path, batch=1, inside=inside)
+    asked = any_in_cells(wanted, stride)
+    np.testing.assert_array_equal(part_valid, full_valid & asked)
+    np.testing.assert_array_equal(part[:, part_valid], full[:, part_valid])
+    assert 0 < network.calls < 16
 
 
 @pytest.mark.parametrize("window", [Window(5, 3, 50, 41), Window(4, 8, 1, 1), Window(90, 66, 13, 4)])
@@ -358,6 +380,7 @@ from torch import nn
 from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.raster.reader import open_raster
+from rsfm.raster.tiling import any_in_cells
 
 class Coarse(TileNetwork):
     outputs, stride, margin, multiple = 3, 4, None, 4

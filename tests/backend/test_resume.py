@@ -1,19 +1,21 @@
 """A map that was ended before its time goes on where it ended, and no pixel tells."""
 
+import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from rsfm import runs
+from rsfm import cli, runs
 
-from .toy_model import make_model, run_job, same, write_config
+from .toy_model import make_model, pixels, run_job, same, write_config
 
 HEIGHT, WIDTH = 1700, 80
 TILING = {"tile_size": 128, "tile_overlap": 32}
@@ -35,8 +37,13 @@ def work(tmp_path_factory):
         target.write(pixels_CHW)
     model = make_model(folder / "model.safetensors", raster)
     config = {"raster": str(raster), "model": str(model), "tiling": TILING, "device": "cpu"}
-    wholes = {job: run_job(folder, job, f"whole-{job}", **config) for job in ("segment", "embed")}
-    return {"folder": folder, "config": config, **wholes}
+    wholes, seconds = {}, {}
+    for job in ("segment", "embed"):
+        file = write_config(folder, "config", **config)
+        started = time.monotonic()
+        assert start(folder, ["run", job, str(file), "--run", str(folder / job)]).wait() == 0
+        wholes[job], seconds[job] = folder / job / "outputs", time.monotonic() - started
+    return {"folder": folder, "config": config, "seconds": seconds, **wholes}
 
 
 def start(folder, command):
@@ -57,22 +64,17 @@ def kill_and_resume(work, tmp_path, job, moments):
     """Start a job, kill it after some seconds, go on, kill it again ... then let it end."""
     config = write_config(tmp_path, "config", **work["config"])
     folder = tmp_path / "run"
-    command, killed = ["run", job, str(config), "--run", str(folder)], 0
+    command = ["run", job, str(config), "--run", str(folder)]
     for seconds in moments:
         process = start(tmp_path, command)
         time.sleep(seconds)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
+        process.kill()
         process.wait()
         if (folder / "run.json").exists():
             command = ["resume", str(folder)]
-            if runs.read(folder)["state"] == "done":
-                break
     assert start(tmp_path, command).wait() == 0
     assert same(folder / "outputs", work[job])
-    assert not [path.name for path in (folder / "outputs").iterdir() if "partial" in path.name]
-    return killed
+    assert not [path.name for path in folder.rglob("*") if "partial" in path.name]
 
 
 @pytest.mark.parametrize("job", ["segment", "embed"])
@@ -88,9 +90,64 @@ def test_a_killed_run_goes_on_to_the_same_pixels(work, tmp_path, job):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(30))
-def test_killed_at_a_random_moment_and_resumed_gives_the_same_pixels(work, tmp_path, number):
+@pytest.mark.parametrize("number", range(15))
+def test_killed_at_two_random_moments_and_resumed_gives_the_same_pixels(work, tmp_path, number):
+    job = ("segment", "embed")[number % 2]
+    longest = work["seconds"][job]
     moments = random.Random(number)
-    assert (
-        kill_and_resume(work, tmp_path, ("segment", "embed")[number % 2], [moments.uniform(1, 12), 2.5 * number]) >= 0
-    )
+    kill_and_resume(work, tmp_path, job, [moments.uniform(0.3, 1.0) * longest for _ in range(2)])
+
+
+def test_stop_leaves_a_valid_raster_in_two_seconds_and_resume_completes_it(work, tmp_path):
+    config = write_config(tmp_path, "config", **work["config"])
+    folder = tmp_path / "run"
+    process = start(tmp_path, ["run", "segment", str(config), "--run", str(folder)])
+    wait_for_rows(folder, process)
+    stopped = datetime.now(UTC)
+    runs.request_end(folder, "stop")
+    assert process.wait() == 0
+    run = runs.read(folder)
+    assert run["state"] == "stopped"
+    assert (datetime.fromisoformat(run["ended"]) - stopped).total_seconds() < 2
+    for name in ("segmentation.tif", "confidence.tif"):
+        with rasterio.open(folder / "outputs" / name) as part, rasterio.open(work["segment"] / name) as whole:
+            assert (part.transform, part.crs, part.shape) == (whole.transform, whole.crs, whole.shape)
+            found, expected, missing = part.read(1), whole.read(1), ~(part.read_masks(1) > 0)
+            np.testing.assert_array_equal(found[~missing], expected[~missing])
+            assert 0 < missing.sum() < missing.size
+            assert not missing[:512].any() or np.array_equal(missing[:512], whole.read_masks(1)[:512] == 0)
+    outputs = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert {event["kind"] for event in outputs if event["type"] == "output"} == {"classes", "confidence"}
+    assert start(tmp_path, ["resume", str(folder)]).wait() == 0
+    assert same(folder / "outputs", work["segment"])
+    result, expected = (runs.read(path.parent)["result"] for path in (folder / "outputs", work["segment"]))
+    assert result == expected
+
+
+def test_cancel_leaves_nothing(work, tmp_path):
+    config = write_config(tmp_path, "config", **work["config"])
+    folder = tmp_path / "run"
+    process = start(tmp_path, ["run", "segment", str(config), "--run", str(folder)])
+    wait_for_rows(folder, process)
+    runs.request_end(folder, "cancel")
+    assert process.wait() == 130
+    assert not (folder / "outputs").exists()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_rows_made_of_another_raster_are_made_again_and_the_user_is_told(work, tmp_path, capsys):
+    raster = tmp_path / "raster.tif"
+    raster.write_bytes(Path(work["config"]["raster"]).read_bytes())
+    config = write_config(tmp_path, "config", **{**work["config"], "raster": str(raster)})
+    folder = tmp_path / "run"
+    process = start(tmp_path, ["run", "segment", str(config), "--run", str(folder)])
+    wait_for_rows(folder, process)
+    process.kill()
+    process.wait()
+    with rasterio.open(raster, "r+") as file:
+        file.write(np.full((3, 200, WIDTH), 700, "uint16"), window=((0, 200), (0, WIDTH)))
+    assert cli.main(["resume", str(folder)]) == 0
+    assert "made with another raster" in capsys.readouterr().err
+    expected = run_job(tmp_path, "segment", "fresh", **{**work["config"], "raster": str(raster)})
+    assert same(folder / "outputs", expected)
+    assert not np.array_equal(pixels(expected / "segmentation.tif"), pixels(work["segment"] / "segmentation.tif"))

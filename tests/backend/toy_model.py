@@ -62,7 +62,7 @@ def same(found: Path, expected: Path) -> bool:
     assert sorted(path.name for path in found.glob("*.tif")) == names
     for name in names:
         with rasterio.open(found / name) as ours, rasterio.open(expected / name) as theirs:
-            if (ours.transform, ours.crs, ours.nodata) != (theirs.transform, theirs.crs, theirs.nodata):
+            if (ours.transform, ours.crs, str(ours.nodata)) != (theirs.transform, theirs.crs, str(theirs.nodata)):
                 return False
             if not np.array_equal(ours.read(), theirs.read(), equal_nan=True):
                 return False

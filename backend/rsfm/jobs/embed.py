@@ -20,7 +20,10 @@ class EmbedConfig(Config):
     model: ModelPath = Field(
         description="Pretrained encoder or fine-tuned model.", json_schema_extra={"needs": "encoder"}
     )
-    area: Area = Field(None, description="Embed this part only; empty embeds the whole raster.")
+    area: Area = Field(
+        None,
+        description="Embed this part only: a rectangle, polygons or a vector file; empty takes the whole raster.",
+    )
     components: int = Field(
         16, ge=0, le=512, description="Principal components to keep; 0 keeps the features themselves."
     )

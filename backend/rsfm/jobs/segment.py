@@ -18,7 +18,9 @@ class SegmentConfig(Config):
 
     raster: RasterPath = Field(description="Raster to map.")
     model: ModelPath = Field(description="Model made by fine-tuning.", json_schema_extra={"needs": "head"})
-    area: Area = Field(None, description="Map this part only; empty maps the whole raster.")
+    area: Area = Field(
+        None, description="Map this part only: a rectangle, polygons, or a vector file; empty maps the whole raster."
+    )
     confidence: bool = Field(True, description="Make a layer of the confidence, from 0 to 1.")
     polygons: bool = Field(False, description="Make polygons with class and area.")
     minimum_area: SquareMetres = Field(0, ge=0, le=1e9, description="Polygons smaller than this join their neighbours.")

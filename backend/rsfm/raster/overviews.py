@@ -1,5 +1,6 @@
 """Halves rasters for their pyramids: the most frequent class of four pixels, or the mean of those that are valid."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ def halve(rows_CHW: NDArray[Any], kind: type[RasterKind]) -> NDArray[Any]:
     if height % 2 or width % 2:
         pad = ((0, 0), (0, height % 2), (0, width % 2))
         rows_CHW = np.pad(rows_CHW, pad, constant_values=kind.nodata)
-    four = [rows_CHW[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    four = [np.ascontiguousarray(rows_CHW[:, row::2, column::2]) for row in (0, 1) for column in (0, 1)]
     if kind.overviews == "nearest":
-        return np.ascontiguousarray(four[0])
+        return four[0]
     halved_CHW = _mode(four, kind.nodata) if kind.overviews == "mode" else _mean(four, kind.nodata)
     if np.dtype(kind.dtype).kind in "iu" and halved_CHW.dtype.kind == "f":
         halved_CHW = np.rint(halved_CHW)
@@ -25,22 +26,18 @@ def halve(rows_CHW: NDArray[Any], kind: type[RasterKind]) -> NDArray[Any]:
 
 def _mode(four: list[NDArray[Any]], nodata: float) -> NDArray[Any]:
     """Return the most frequent value, the first of equals."""
-    best, most = four[0].copy(), _votes(four, 0, nodata)
-    for index in (1, 2, 3):
-        votes = _votes(four, index, nodata)
-        better = votes > most
-        np.copyto(best, four[index], where=better)
+    a, b, c, d = four
+    equal = {pair: (four[pair[0]] == four[pair[1]]).view(np.uint8) for pair in combinations(range(4), 2)}
+    best = a.copy()
+    most = (equal[0, 1] + equal[0, 2] + equal[0, 3] + 1) * (a != nodata)
+    for values, votes in (
+        (b, (equal[1, 2] + equal[1, 3] + 1) * (b != nodata)),  # one that equals an earlier one cannot win over it
+        (c, (equal[2, 3] + 1) * (c != nodata)),
+        (d, (d != nodata).view(np.uint8)),
+    ):
+        np.copyto(best, values, where=votes > most)
         np.maximum(most, votes, out=most)
     return best
-
-
-def _votes(four: list[NDArray[Any]], index: int, nodata: float) -> NDArray[np.uint8]:
-    """Count how many of the four hold the value of one; nodata has none."""
-    votes = np.zeros(four[0].shape, np.uint8)
-    for other in four:
-        votes += other == four[index]
-    votes[four[index] == nodata] = 0
-    return votes
 
 
 def _mean(four: list[NDArray[Any]], nodata: float) -> NDArray[Any]:

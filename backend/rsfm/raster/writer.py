@@ -66,7 +66,7 @@ class RasterWriter:
         self._keeps, self._check = unfinished is not None, check
         folder = unfinished or path.parent
         self._rows_file = folder / f"{path.stem}.partial-rows{path.suffix}"
-        self._journal_file = folder / f"{path.stem}.journal"
+        self._journal_file = folder / f"{path.stem}.partial.journal"
         self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
         self.row = 0
         self._waiting: list[np.ndarray] = []
@@ -78,6 +78,8 @@ class RasterWriter:
             self.row = grid.height
             return
         self._check_space()
+        if not self._keeps:
+            self._journal_file.unlink(missing_ok=True)
         try:
             self._open(Look(band_names, colours or {}, metadata or {}))
         except (RasterioError, OSError) as error:
@@ -104,7 +106,8 @@ class RasterWriter:
                 self._stop()
         finally:
             kept = self._keeps and not self.complete and kind is not Cancelled
-            self._close(keep=kept and bool(self._journal.entries))
+            shown = self.path.exists()  # by a Stop before the first row of blocks was full
+            self._close(keep=kept and (shown or bool(self._journal.entries)))
 
     @property
     def height(self) -> int:
@@ -160,18 +163,20 @@ class RasterWriter:
 
     def _open(self, look: Look) -> None:
         """Begin, or go on where the journal ends; a Stop has put the rows at the path."""
-        if self._keeps and self._journal_file.exists() and not self._rows_file.exists() and self.path.exists():
-            os.replace(self.path, self._rows_file)
-        go_on = self._keeps and self._journal_file.exists() and self._rows_file.exists()
-        if not go_on:
-            self._journal_file.unlink(missing_ok=True)
-        self._file = BlockFile(self._rows_file, self.kind, self.grid, self.bands, look, go_on=go_on)
         self._journal = Journal(self._journal_file)
+        if self._journal.entries and not self._rows_file.exists() and self.path.exists():
+            os.replace(self.path, self._rows_file)
+        go_on = bool(self._journal.entries) and self._rows_file.exists()
+        if not go_on:
+            self._journal.cut(0)
+            if self._keeps:
+                self.path.unlink(missing_ok=True)  # what a Stop left, less than a row of blocks
+        self._file = BlockFile(self._rows_file, self.kind, self.grid, self.bands, look, go_on=go_on)
         for entry in self._journal.entries:
             self._written.append(Written(entry["row"], entry["height"], entry["checksum"]))
             self.row = entry["row"] + entry["height"]
         if go_on:
-            self._file.cut(len(self._written), self._journal.entries[-1]["end"] if self._written else 0)
+            self._file.cut(len(self._written), self._journal.entries[-1]["end"])
 
     def _write_blocks(self, last: bool) -> None:
         rows_CHW = np.concatenate(self._waiting, axis=1)
