@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from rsfm.blocks.masking import Split, kept_count, patchify, split_patches, take
 from rsfm.blocks.positions import grid_positions, sincos_2d
 from rsfm.blocks.transformer import TokenEncoder, initialise, transformer_blocks
-from rsfm.blocks.views import View, resized_crop
+from rsfm.blocks.view import View
+from rsfm.blocks.views import resized_crop
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset

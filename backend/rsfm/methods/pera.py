@@ -7,6 +7,7 @@ Shape letters: B batch, C bands, H rows, W columns, S side of a view, V views, N
 K patches of a part or prototypes, D encoder width, T tokens, P values of a patch (C * patch_size ** 2).
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -20,12 +21,15 @@ from rsfm.blocks.drop_path import drop_by_subset
 from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.masking import patchify
 from rsfm.blocks.multicrop import usable
-from rsfm.blocks.photometry import Chances, draw_light, relight
+from rsfm.blocks.photometry import Chances, Light, draw_light, relight
+from rsfm.blocks.pieces import in_threads, split
 from rsfm.blocks.projection import ProjectionHead
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
+from rsfm.blocks.resampling import Rectangles
 from rsfm.blocks.spread import spread
 from rsfm.blocks.teacher import make_teacher, move_average
-from rsfm.blocks.views import View
+from rsfm.blocks.validity import nothing_missing
+from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
@@ -80,6 +84,14 @@ class Pairs(NamedTuple):
     valid_NSS: Tensor
     usable_N: Tensor
     regions: Regions
+
+
+class DrawnPair(NamedTuple):
+    """The rectangle of a pair of views of each window, and the light of either."""
+
+    crop: Rectangles
+    student: Light
+    teacher: Light
 
 
 class Compared(NamedTuple):
@@ -244,27 +256,18 @@ class PerA(Method):
 
     def draw(self, window: View, views: int, size: int, area: tuple[float, float]) -> Pairs | None:
         """Draw pairs of views of the same rectangle, of which each has its own colours, and their three parts."""
+        if not views:
+            return None
         count, _, height, width = window.pixels_BCHW.shape
-        device, drawn, varied = window.pixels_BCHW.device, [], []
+        device, drawn = window.pixels_BCHW.device, []
         for _ in range(views):
             crop = draw_crop(count, height, width, area, device, turn=0.5)
-            plain = cut(*window, crop, size, "bilinear")
-            varied.append(spread_of(plain) > FLAT)
             strong, weak = (draw_light(count, chances, 1, device) for chances in (STRONG, WEAK))
             strong = strong._replace(
                 jittered_B=strong.jittered_B & ~strong.gray_B, gray_B=strong.jittered_B & strong.gray_B
             )
-            drawn.append((relight(plain, strong), relight(plain, weak)))
-        if not drawn:
-            return None
-        student, teacher = ([pair[side] for pair in drawn] for side in (0, 1))
-        return Pairs(
-            torch.cat([view.pixels_BCHW for view in student]),
-            torch.cat([view.pixels_BCHW for view in teacher]),
-            torch.cat([view.valid_BHW for view in student]),
-            usable(student).flatten() & torch.cat(varied),
-            self.regions(views * count, size, device),
-        )
+            drawn.append(DrawnPair(crop, strong, weak))
+        return Pairs(*make_pairs(window, drawn, size), self.regions(views * count, size, device))
 
     def regions(self, rows: int, size: int, device: torch.device) -> Regions:
         """Draw the three parts of each view of each window.
@@ -346,8 +349,35 @@ class PerA(Method):
         return self.teacher.encode(select(self.teacher.embed(pair.teacher_NCSS), pair.regions.teacher_BL))[:, 0]
 
 
+def make_pairs(window: View, drawn: Sequence[DrawnPair], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Make the views that were drawn: those of student and teacher, what is valid, and which are usable."""
+    count, bands = window.pixels_BCHW.shape[:2]
+    student_NCSS, teacher_NCSS = (
+        window.pixels_BCHW.new_empty(len(drawn) * count, bands, size, size) for _ in ("student", "teacher")
+    )
+    valid_NSS = window.valid_BHW.new_empty(len(drawn) * count, size, size)
+    usable_N = window.valid_BHW.new_empty(len(drawn) * count)
+
+    def make(rows: slice) -> None:
+        view, first = divmod(rows.start, count)
+        piece = slice(first, first + rows.stop - rows.start)
+        crop, strong, weak = (values.of(piece) for values in drawn[view])
+        plain = cut(*window.of(piece), crop, size, "bilinear")
+        student_NCSS[rows] = relight(plain, strong).pixels_BCHW
+        teacher_NCSS[rows] = relight(plain, weak).pixels_BCHW
+        valid_NSS[rows] = plain.valid_BHW
+        usable_N[rows] = usable([plain])[0] & (spread_of(plain) > FLAT)
+
+    pieces = split(count, bands * size**2, window.pixels_BCHW.device)
+    starts = range(0, len(drawn) * count, count)
+    in_threads(make, [slice(start + piece.start, start + piece.stop) for start in starts for piece in pieces])
+    return student_NCSS, teacher_NCSS, valid_NSS, usable_N
+
+
 def spread_of(view: View) -> Tensor:
     """Return the standard deviation of the band of each window that varies most, spread_B; of valid pixels."""
+    if nothing_missing(view.valid_BHW):
+        return view.pixels_BCHW.std((2, 3), correction=0).amax(1)
     weight_B1HW = view.valid_BHW[:, None].float()
     count_B111 = weight_B1HW.sum((2, 3), keepdim=True).clamp(min=1)
     mean_BC11 = (view.pixels_BCHW * weight_B1HW).sum((2, 3), keepdim=True) / count_B111
