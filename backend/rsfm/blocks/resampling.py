@@ -153,15 +153,15 @@ def resize_valid(
 
 
 def _resize_each(pixels_BCHW: Tensor, place: Rectangles, size: tuple[int, int], kernel: Kernel) -> Tensor:
-    resized_BCSS = pixels_BCHW.new_empty(*pixels_BCHW.shape[:2], *size)
+    resized = []
     numbers = zip(*(values_B.tolist() for values_B in place), strict=True)
     for window, (top, left, height, width, mirrored, upside_down) in enumerate(numbers):
         rows, columns = slice(int(top), int(top + height)), slice(int(left), int(left + width))
         cut_1CHW = pixels_BCHW[window : window + 1, :, rows, columns]
         resized_1CSS = functional.interpolate(cut_1CHW, size=size, mode=kernel, antialias=True)
         turned = [axis for axis, chosen in ((2, upside_down), (3, mirrored)) if chosen]
-        resized_BCSS[window : window + 1] = resized_1CSS.flip(turned) if turned else resized_1CSS
-    return resized_BCSS
+        resized.append(resized_1CSS.flip(turned) if turned else resized_1CSS)
+    return resized[0] if len(resized) == 1 else torch.cat(resized)
 
 
 def _valid_alone(

@@ -7,28 +7,24 @@ Shape letters: B batch, C bands, H rows, W columns, S side of a view, V views, N
 K patches of a part or prototypes, D encoder width, T tokens, P values of a patch (C * patch_size ** 2).
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from rsfm.blocks.aligned_views import DrawnPair, make_pairs
 from rsfm.blocks.centring import Centre, paired_cross_entropy
-from rsfm.blocks.crops import cut, draw_crop
+from rsfm.blocks.crops import draw_crop
 from rsfm.blocks.distillation import DistillationConfig, make_head, teacher_momentum, teacher_temperature
 from rsfm.blocks.drop_path import drop_by_subset
 from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.masking import patchify
-from rsfm.blocks.multicrop import usable
-from rsfm.blocks.photometry import Chances, Light, draw_light, relight
-from rsfm.blocks.pieces import in_threads, split
+from rsfm.blocks.photometry import Chances, draw_light
 from rsfm.blocks.projection import ProjectionHead
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
-from rsfm.blocks.resampling import Rectangles
 from rsfm.blocks.spread import spread
 from rsfm.blocks.teacher import make_teacher, move_average
-from rsfm.blocks.validity import nothing_missing
 from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
@@ -40,10 +36,6 @@ SMALLEST = 0.05
 """Least share of a window that a small view covers."""
 STRONG = Chances(jitter=0.8, gray=0.1)
 WEAK = Chances(jitter=0.1, gray=0.0)
-
-
-FLAT = 0.01
-"""Spread, in standard deviations of the raster, below which a view shows nothing."""
 
 
 EMPTY = (
@@ -84,14 +76,6 @@ class Pairs(NamedTuple):
     valid_NSS: Tensor
     usable_N: Tensor
     regions: Regions
-
-
-class DrawnPair(NamedTuple):
-    """The rectangle of a pair of views of each window, and the light of either."""
-
-    crop: Rectangles
-    student: Light
-    teacher: Light
 
 
 class Compared(NamedTuple):
@@ -347,42 +331,6 @@ class PerA(Method):
     def watch(self, pair: Pairs) -> Tensor:
         """Return the class token of the teacher, which sees its own patches."""
         return self.teacher.encode(select(self.teacher.embed(pair.teacher_NCSS), pair.regions.teacher_BL))[:, 0]
-
-
-def make_pairs(window: View, drawn: Sequence[DrawnPair], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Make the views that were drawn: those of student and teacher, what is valid, and which are usable."""
-    count, bands = window.pixels_BCHW.shape[:2]
-    student_NCSS, teacher_NCSS = (
-        window.pixels_BCHW.new_empty(len(drawn) * count, bands, size, size) for _ in ("student", "teacher")
-    )
-    valid_NSS = window.valid_BHW.new_empty(len(drawn) * count, size, size)
-    usable_N = window.valid_BHW.new_empty(len(drawn) * count)
-
-    def make(rows: slice) -> None:
-        view, first = divmod(rows.start, count)
-        piece = slice(first, first + rows.stop - rows.start)
-        crop, strong, weak = (values.of(piece) for values in drawn[view])
-        plain = cut(*window.of(piece), crop, size, "bilinear")
-        student_NCSS[rows] = relight(plain, strong).pixels_BCHW
-        teacher_NCSS[rows] = relight(plain, weak).pixels_BCHW
-        valid_NSS[rows] = plain.valid_BHW
-        usable_N[rows] = usable([plain])[0] & (spread_of(plain) > FLAT)
-
-    pieces = split(count, bands * size**2, window.pixels_BCHW.device)
-    starts = range(0, len(drawn) * count, count)
-    in_threads(make, [slice(start + piece.start, start + piece.stop) for start in starts for piece in pieces])
-    return student_NCSS, teacher_NCSS, valid_NSS, usable_N
-
-
-def spread_of(view: View) -> Tensor:
-    """Return the standard deviation of the band of each window that varies most, spread_B; of valid pixels."""
-    if nothing_missing(view.valid_BHW):
-        return view.pixels_BCHW.std((2, 3), correction=0).amax(1)
-    weight_B1HW = view.valid_BHW[:, None].float()
-    count_B111 = weight_B1HW.sum((2, 3), keepdim=True).clamp(min=1)
-    mean_BC11 = (view.pixels_BCHW * weight_B1HW).sum((2, 3), keepdim=True) / count_B111
-    square_BCHW = (view.pixels_BCHW - mean_BC11).square() * weight_B1HW
-    return (square_BCHW.sum((2, 3)) / count_B111[:, :, 0, 0]).amax(1).sqrt()
 
 
 def pixel_error(imagined_NKP: Tensor, pair: Pairs, patch_size: int) -> Tensor:
