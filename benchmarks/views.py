@@ -23,7 +23,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from rsfm.blocks.multicrop import draw_views
 from rsfm.blocks.normalisation import Normalisation
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
 from rsfm.methods.pera import PerA, PerAConfig
 from rsfm.raster.statistics import Statistics
@@ -34,6 +34,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 CORES = 2
+luck = random.Random(0)  # noqa: S311  not for secrets
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CPU_BOUND, GPU_BOUND = 1.5, 50
 
@@ -71,16 +72,16 @@ class Blur(NamedTuple):
     chance: float
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        if random.random() >= self.chance:
+        if luck.random() >= self.chance:
             return image
-        return image.filter(ImageFilter.GaussianBlur(radius=random.uniform(0.1, 2.0)))
+        return image.filter(ImageFilter.GaussianBlur(radius=luck.uniform(0.1, 2.0)))
 
 
 class Solarise(NamedTuple):
     chance: float
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        return ImageOps.solarize(image) if random.random() < self.chance else image
+        return ImageOps.solarize(image) if luck.random() < self.chance else image
 
 
 class PerATransform:
@@ -99,10 +100,10 @@ class PerATransform:
         for place in self.places:
             plain = place(image)
             student = plain
-            if random.random() < 0.8:
-                gray = random.random() < 0.1
+            if luck.random() < 0.8:
+                gray = luck.random() < 0.1
                 student = functional.to_grayscale(plain, 3) if gray else self.jitter(plain)
-            teacher = self.jitter(plain) if random.random() < 0.1 else plain
+            teacher = self.jitter(plain) if luck.random() < 0.1 else plain
             views += [functional.normalize(functional.to_tensor(view), MEAN, STD) for view in (student, teacher)]
         return views
 

@@ -6,27 +6,15 @@ Shape letters: B batch, C bands, H rows, W columns, S side of a view, A attempts
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rsfm.blocks.resampling import Kernel, resample_valid, resize_weights
-from rsfm.blocks.views import View
+from rsfm.blocks.resampling import Kernel, Rectangles, resize_valid
+from rsfm.blocks.view import View, make_in_pieces
 
 ATTEMPTS = 10
 ASPECT = (3 / 4, 4 / 3)
-
-
-class Crop(NamedTuple):
-    """A rectangle of each window in whole pixels, and how it is mirrored."""
-
-    top_B: Tensor
-    left_B: Tensor
-    height_B: Tensor
-    width_B: Tensor
-    mirrored_B: Tensor
-    upside_down_B: Tensor
 
 
 def draw_crop(
@@ -37,7 +25,7 @@ def draw_crop(
     device: torch.device,
     mirror: float = 0.5,
     turn: float = 0.0,
-) -> Crop:
+) -> Rectangles:
     """Draw rectangles with a share of the area between two bounds and an aspect of 3/4 to 4/3.
 
     The middle of a window, at an aspect as near as it has, stands in where no attempt fits: this one may be larger.
@@ -60,21 +48,23 @@ def draw_crop(
     top_B = torch.where(found_B, (place_2B[0] * (height - high_B + 1)).floor(), (height - middle_high) // 2)
     left_B = torch.where(found_B, (place_2B[1] * (width - wide_B + 1)).floor(), (width - middle_wide) // 2)
     chance_2B = torch.rand(2, count, device=device)
-    return Crop(top_B, left_B, high_B, wide_B, chance_2B[0] < mirror, chance_2B[1] < turn)
+    return Rectangles(top_B, left_B, high_B, wide_B, chance_2B[0] < mirror, chance_2B[1] < turn)
 
 
-def cut(pixels_BCHW: Tensor, valid_BHW: Tensor, crop: Crop, size: int, kernel: Kernel) -> View:
+def cut(pixels_BCHW: Tensor, valid_BHW: Tensor, crop: Rectangles, size: int, kernel: Kernel) -> View:
     """Cut rectangles and resize them to `size`; no value leaves the range that a window's band has."""
-    rows_BSN = resize_weights(crop.top_B, crop.height_B, pixels_BCHW.shape[2], size, kernel)
-    columns_BSN = resize_weights(crop.left_B, crop.width_B, pixels_BCHW.shape[3], size, kernel)
-    rows_BSN = torch.where(crop.upside_down_B[:, None, None], rows_BSN.flip(1), rows_BSN)
-    columns_BSN = torch.where(crop.mirrored_B[:, None, None], columns_BSN.flip(1), columns_BSN)
-    pixels_BCSS, valid_BSS = resample_valid(pixels_BCHW, valid_BHW, rows_BSN, columns_BSN)
-    low_BC11, high_BC11 = pixels_BCHW.amin((2, 3), keepdim=True), pixels_BCHW.amax((2, 3), keepdim=True)
-    return View(pixels_BCSS.clamp(low_BC11, high_BC11) * valid_BSS[:, None], valid_BSS)
+
+    def make(piece: slice) -> View:
+        source_BCHW = pixels_BCHW[piece]
+        pixels_BCSS, valid_BSS = resize_valid(source_BCHW, valid_BHW[piece], crop.of(piece), (size, size), kernel)
+        torch.maximum(pixels_BCSS, source_BCHW.amin((2, 3), keepdim=True), out=pixels_BCSS)
+        torch.minimum(pixels_BCSS, source_BCHW.amax((2, 3), keepdim=True), out=pixels_BCSS)
+        return View(pixels_BCSS, valid_BSS).cleared()
+
+    return make_in_pieces(make, pixels_BCHW, (size, size))
 
 
-def pixel_size(gsd_B: Tensor, crop: Crop, size: int) -> Tensor:
+def pixel_size(gsd_B: Tensor, crop: Rectangles, size: int) -> Tensor:
     """Return metres per pixel of a crop resized to `size`: the source's over the mean factor of rows and columns."""
     return gsd_B / ((size / crop.height_B + size / crop.width_B) / 2)
 

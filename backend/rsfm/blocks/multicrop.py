@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsfm.blocks.crops import Crop, cut, draw_crop
-from rsfm.blocks.photometry import Chances, draw_light, relight
-from rsfm.blocks.views import View
+from rsfm.blocks.crops import cut, draw_crop
+from rsfm.blocks.photometry import Chances, Light, draw_light, relight
+from rsfm.blocks.resampling import Rectangles
+from rsfm.blocks.view import View, make_in_pieces
 
 FIRST = Chances(blur=1.0)
 SECOND = Chances(blur=0.1, invert=0.2)
@@ -25,12 +26,12 @@ class DrawnView(NamedTuple):
     """A view with the rectangle it was cut from, and its side."""
 
     view: View
-    crop: Crop
+    crop: Rectangles
     size: int
 
 
 def draw_views(
-    view: View, sizes: tuple[int, int], areas: Sequence[tuple[float, float]], published_size: int = 224
+    window: View, sizes: tuple[int, int], areas: Sequence[tuple[float, float]], published_size: int = 224
 ) -> list[DrawnView]:
     """Draw two large views and a small one for each further entry of `areas`.
 
@@ -39,15 +40,19 @@ def draw_views(
         areas: least and greatest share of the window's area, of each view.
         published_size: side of a large view in the recipe; the blur is drawn for it.
     """
-    pixels_BCHW, valid_BHW = view
-    count, _, height, width = pixels_BCHW.shape
+    count, _, height, width = window.pixels_BCHW.shape
+    device = window.pixels_BCHW.device
     drawn = []
     for index, area in enumerate(areas):
         size = sizes[0] if index < 2 else sizes[1]
-        crop = draw_crop(count, height, width, area, pixels_BCHW.device)
+        crop = draw_crop(count, height, width, area, device)
         chances = (FIRST, SECOND)[index] if index < 2 else SMALL
-        light = draw_light(count, chances, sizes[0] / published_size, pixels_BCHW.device)
-        drawn.append(DrawnView(relight(cut(pixels_BCHW, valid_BHW, crop, size, "bicubic"), light), crop, size))
+        light = draw_light(count, chances, sizes[0] / published_size, device)
+
+        def make(piece: slice, crop: Rectangles = crop, light: Light = light, size: int = size) -> View:
+            return relight(cut(*window.of(piece), crop.of(piece), size, "bicubic"), light.of(piece))
+
+        drawn.append(DrawnView(make_in_pieces(make, window.pixels_BCHW, (size, size)), crop, size))
     return drawn
 
 

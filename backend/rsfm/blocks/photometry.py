@@ -6,14 +6,16 @@ that what was outside of it before, in float rasters, may stay where it was.
 Shape letters: B batch, C bands, H rows, W columns.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rsfm.blocks import colour
-from rsfm.blocks.resampling import blur_weights, resample_valid
-from rsfm.blocks.views import BLACK, View
+from rsfm.blocks.resampling import blur_axis, resample_valid
+from rsfm.blocks.validity import nothing_missing
+from rsfm.blocks.view import BLACK, View, make_in_pieces
 
 
 class Chances(NamedTuple):
@@ -41,6 +43,16 @@ class Light(NamedTuple):
     sigma_B: Tensor
     inverted_B: Tensor
 
+    def of(self, piece: slice) -> "Light":
+        """Return the changes of some of the windows."""
+        return Light(self.order, self.factors_4B[:, piece], *(values_B[piece] for values_B in self[2:]))
+
+    def changes_nothing(self) -> bool:
+        """Tell that no window is changed, if that is cheap to know: a GPU is not waited for."""
+        if self.gray_B.device.type != "cpu":
+            return False
+        return not (self.jittered_B.any() or self.gray_B.any() or self.sigma_B.any() or self.inverted_B.any())
+
 
 def draw_light(count: int, chances: Chances, shrink: float, device: torch.device) -> Light:
     """Draw brightness and contrast of 0.6 to 1.4, saturation of 0.8 to 1.2, a hue turned by up to a tenth.
@@ -63,10 +75,23 @@ def draw_light(count: int, chances: Chances, shrink: float, device: torch.device
     )
 
 
-def relight(view: View, light: Light) -> View:
-    """Apply changes to standardised pixels: BLACK standard deviations below the mean are black, as much above white."""
-    light_BCHW = change_light((view.pixels_BCHW + BLACK) / (2 * BLACK), view.valid_BHW, light)
-    return View((light_BCHW * (2 * BLACK) - BLACK) * view.valid_BHW[:, None], view.valid_BHW)
+def relight(view: View, light: Light, clamped: bool = True) -> View:
+    """Apply changes to standardised pixels: BLACK standard deviations below the mean are black, as much above white.
+
+    Args:
+        clamped: keep the range of an image of 8 bits, or of what was outside of it before.
+    """
+
+    def make(piece: slice) -> View:
+        pixels_BCHW, valid_BHW = view.of(piece)
+        if light.of(piece).changes_nothing():
+            return view.of(piece)
+        light_BCHW = (pixels_BCHW + BLACK).mul_(1 / (2 * BLACK))
+        _change_(light_BCHW, valid_BHW, light.of(piece), clamped)
+        return View(light_BCHW.mul_(2 * BLACK).sub_(BLACK), valid_BHW).cleared()
+
+    height, width = view.valid_BHW.shape[1:]
+    return make_in_pieces(make, view.pixels_BCHW, (height, width))
 
 
 def change_light(light_BCHW: Tensor, valid_BHW: Tensor, light: Light) -> Tensor:
@@ -74,31 +99,83 @@ def change_light(light_BCHW: Tensor, valid_BHW: Tensor, light: Light) -> Tensor:
 
     Saturation and hue are those of three bands; other numbers of bands have neither, and gray is their mean.
     """
-    low_B111 = light_BCHW.amin((1, 2, 3), keepdim=True).clamp(max=0)
-    high_B111 = light_BCHW.amax((1, 2, 3), keepdim=True).clamp(min=1)
-    for change in light.order:
-        changed_BCHW = _change(change, light_BCHW, valid_BHW, light.factors_4B[change])
-        light_BCHW = _where(light.jittered_B, changed_BCHW.clamp(low_B111, high_B111), light_BCHW)
-    light_BCHW = _where(light.gray_B, colour.gray(light_BCHW).expand_as(light_BCHW), light_BCHW)
-    if light.sigma_B.any():
-        rows_BHH, columns_BWW = (blur_weights(light.sigma_B, cells) for cells in light_BCHW.shape[2:])
-        blurred_BCHW, enough_BHW = resample_valid(light_BCHW, valid_BHW, rows_BHH, columns_BWW)
-        light_BCHW = torch.where(
-            (light.sigma_B > 0)[:, None, None, None] & enough_BHW[:, None], blurred_BCHW, light_BCHW
-        )
-    inverted_BCHW = torch.where(light_BCHW >= 0.5, 1 - light_BCHW, light_BCHW).clamp(low_B111, high_B111)
-    return _where(light.inverted_B, inverted_BCHW, light_BCHW)
+    changed_BCHW = light_BCHW.clone()
+    _change_(changed_BCHW, valid_BHW, light, clamped=True)
+    return changed_BCHW
 
 
-def _change(change: int, light_BCHW: Tensor, valid_BHW: Tensor, factor_B: Tensor) -> Tensor:
-    if change == 0:
-        return colour.change_brightness(light_BCHW, factor_B)
-    if change == 1:
-        return colour.change_contrast(light_BCHW, valid_BHW, factor_B)
-    if light_BCHW.shape[1] != len(colour.LUMA):
-        return light_BCHW
-    return (colour.change_saturation if change == 2 else colour.shift_hue)(light_BCHW, factor_B)
+def _change_(light_BCHW: Tensor, valid_BHW: Tensor, light: Light, clamped: bool) -> None:
+    range_B2 = _range(light_BCHW) if clamped else None
+    _where_(light.jittered_B, _jitter_, light_BCHW, valid_BHW, range_B2, light.factors_4B.T, light.order)
+    _where_(light.gray_B, _gray_, light_BCHW)
+    _where_(light.sigma_B > 0, _blur_, light_BCHW, valid_BHW, light.sigma_B)
+    _where_(light.inverted_B, _invert_, light_BCHW, range_B2)
 
 
-def _where(chosen_B: Tensor, changed_BCHW: Tensor, kept_BCHW: Tensor) -> Tensor:
-    return torch.where(chosen_B[:, None, None, None], changed_BCHW, kept_BCHW)
+def _range(light_BCHW: Tensor) -> Tensor:
+    """Return the lowest and highest value that each window may have, range_B2."""
+    return torch.stack([light_BCHW.amin((1, 2, 3)).clamp(max=0), light_BCHW.amax((1, 2, 3)).clamp(min=1)], 1)
+
+
+def _jitter_(
+    light_BCHW: Tensor, valid_BHW: Tensor, range_B2: Tensor | None, factors_B4: Tensor, order: tuple[int, ...]
+) -> None:
+    three = light_BCHW.shape[1] == len(colour.LUMA)
+    for change, factor_B in ((change, factors_B4[:, change]) for change in order):
+        if change == 0:
+            colour.change_brightness_(light_BCHW, factor_B)
+        elif change == 1:
+            colour.change_contrast_(light_BCHW, valid_BHW, factor_B)
+        elif three:
+            (colour.change_saturation_ if change == 2 else colour.shift_hue_)(light_BCHW, factor_B)
+        _clamp_(light_BCHW, range_B2)
+
+
+def _gray_(light_BCHW: Tensor) -> None:
+    light_BCHW.copy_(colour.gray(light_BCHW))
+
+
+def _blur_(light_BCHW: Tensor, valid_BHW: Tensor, sigma_B: Tensor) -> None:
+    """Blur valid pixels; those with less than half of the weight valid stay as they are."""
+    rows, columns = (blur_axis(sigma_B, cells) for cells in light_BCHW.shape[2:])
+    blurred_BCHW, enough_BHW = resample_valid(light_BCHW, valid_BHW, rows, columns)
+    if nothing_missing(valid_BHW):
+        light_BCHW.copy_(blurred_BCHW)
+    else:
+        torch.where(enough_BHW[:, None], blurred_BCHW, light_BCHW, out=light_BCHW)
+
+
+def _invert_(light_BCHW: Tensor, range_B2: Tensor | None) -> None:
+    """Invert what is brighter than half: the darker of a pixel and its inverse."""
+    torch.minimum(light_BCHW, 1 - light_BCHW, out=light_BCHW)
+    _clamp_(light_BCHW, range_B2)
+
+
+def _clamp_(light_BCHW: Tensor, range_B2: Tensor | None) -> None:
+    if range_B2 is None:
+        return
+    low_B111, high_B111 = range_B2[:, :, None, None, None].unbind(1)
+    torch.maximum(light_BCHW, low_B111, out=light_BCHW)
+    torch.minimum(light_BCHW, high_B111, out=light_BCHW)
+
+
+def _where_(chosen_B: Tensor, change_: Callable[..., None], light_BCHW: Tensor, *given: Any) -> None:
+    """Change the chosen windows alone; a GPU changes all of them, and is not waited for.
+
+    Args:
+        given: further arguments of the change; tensors are of all windows.
+    """
+    if chosen_B.device.type == "cpu" and not bool(chosen_B.any()):
+        return
+    if chosen_B.device.type == "cpu" and bool(chosen_B.all()):
+        change_(light_BCHW, *given)
+        return
+    if chosen_B.device.type == "cpu":
+        some_B = chosen_B.nonzero()[:, 0]
+        changed_BCHW = light_BCHW[some_B]
+        change_(changed_BCHW, *(value[some_B] if isinstance(value, Tensor) else value for value in given))
+        light_BCHW[some_B] = changed_BCHW
+        return
+    changed_BCHW = light_BCHW.clone()
+    change_(changed_BCHW, *given)
+    torch.where(chosen_B[:, None, None, None], changed_BCHW, light_BCHW, out=light_BCHW)

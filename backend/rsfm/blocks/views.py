@@ -5,25 +5,18 @@ Shape letters: B batch, C bands, H rows, W columns, S side of a view.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rsfm.blocks import colour
-from rsfm.blocks.resampling import Kernel, blur_weights, resample_valid, resize_weights
+from rsfm.blocks.photometry import Light, relight
+from rsfm.blocks.resampling import Kernel, Rectangles, resize_valid
+from rsfm.blocks.view import View, make_in_pieces
 from rsfm.errors import UserError
 
 ViewKind = Literal["quick", "published"]
-BLACK = 2.0
-"""Standard deviations below the mean that count as black where a change is relative to black."""
-
-
-class View(NamedTuple):
-    """One augmented copy of each window: pixels_BCHW, 0 where invalid, and valid_BHW."""
-
-    pixels_BCHW: Tensor
-    valid_BHW: Tensor
 
 
 def draw_view(kind: ViewKind, pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: float = 0.2) -> View:
@@ -97,17 +90,8 @@ def published_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: 
     once for the batch. The blur's 0.1 to 2 px belong to views of 224 px and shrink with them.
     """
     view = resized_crop(pixels_BCHW, valid_BHW, (size, size), "bilinear", smallest)
-    pixels_BCSS, count, device = view.pixels_BCHW, len(view.pixels_BCHW), view.pixels_BCHW.device
-    light_BCSS = (pixels_BCSS + BLACK) / (2 * BLACK)
-    light_BCSS = _sometimes(0.8, _jitter_colour(light_BCSS, view.valid_BHW), light_BCSS)
-    light_BCSS = _sometimes(0.2, colour.gray(light_BCSS).expand_as(light_BCSS), light_BCSS)
-    changed_BCSS = (light_BCSS * (2 * BLACK) - BLACK) * view.valid_BHW[:, None]
-    sigma_B = _uniform(count, 0.1, 2.0, device) * size / 224
-    weights_BSS = blur_weights(sigma_B, size)
-    blurred_BCSS, enough_BSS = resample_valid(changed_BCSS, view.valid_BHW, weights_BSS, weights_BSS)
-    blurred_BCSS = torch.where(enough_BSS[:, None], blurred_BCSS, changed_BCSS)
-    changed_BCSS = _sometimes(0.5, blurred_BCSS, changed_BCSS)
-    return View(changed_BCSS * view.valid_BHW[:, None], view.valid_BHW)
+    count, bands = pixels_BCHW.shape[:2]
+    return relight(view, _draw_light(count, bands, size, pixels_BCHW.device), clamped=False)
 
 
 def resized_crop(
@@ -126,27 +110,28 @@ def resized_crop(
     wide_B = (area_B * aspect_B).sqrt().round().clamp(1, width)
     top_B = (torch.rand(count, device=device) * (height - high_B + 1)).floor()
     left_B = (torch.rand(count, device=device) * (width - wide_B + 1)).floor()
-    rows_BMN = resize_weights(top_B, high_B, height, size[0], kernel)
-    columns_BMN = resize_weights(left_B, wide_B, width, size[1], kernel)
-    columns_BMN = _sometimes(0.5, columns_BMN.flip(1), columns_BMN)
-    return View(*resample_valid(pixels_BCHW, valid_BHW, rows_BMN, columns_BMN))
+    mirrored_B = torch.rand(count, device=device) < 0.5
+
+    place = Rectangles(top_B, left_B, high_B, wide_B, mirrored_B, torch.zeros_like(mirrored_B))
+
+    def make(piece: slice) -> View:
+        return View(*resize_valid(pixels_BCHW[piece], valid_BHW[piece], place.of(piece), size, kernel))
+
+    return make_in_pieces(make, pixels_BCHW, size)
 
 
-def _jitter_colour(light_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Change brightness and contrast by up to 40 %; for three bands saturation by 40 % and hue by 10 % as well."""
-    count, device = len(light_BCHW), light_BCHW.device
-    three = light_BCHW.shape[1] == len(colour.LUMA)
-    for change in torch.randperm(4).tolist() if three else (0, 1):
-        factor_B = _uniform(count, 0.6, 1.4, device)
-        if change == 0:
-            light_BCHW = colour.change_brightness(light_BCHW, factor_B)
-        elif change == 1:
-            light_BCHW = colour.change_contrast(light_BCHW, valid_BHW, factor_B)
-        elif change == 2:
-            light_BCHW = colour.change_saturation(light_BCHW, factor_B)
-        else:
-            light_BCHW = colour.shift_hue(light_BCHW, _uniform(count, -0.1, 0.1, device))
-    return light_BCHW
+def _draw_light(count: int, bands: int, size: int, device: torch.device) -> Light:
+    """Draw brightness, contrast and saturation of 0.6 to 1.4, a hue turned by up to a tenth, gray and blur."""
+    order = tuple(torch.randperm(4).tolist()) if bands == len(colour.LUMA) else (0, 1)
+    factors_4B = torch.ones(4, count, device=device)
+    for change in order:
+        factors_4B[change] = _uniform(count, 0.6, 1.4, device)
+        if change == 3:
+            factors_4B[change] = _uniform(count, -0.1, 0.1, device)
+    jittered_B, gray_B = (torch.rand(count, device=device) < share for share in (0.8, 0.2))
+    sigma_B = _uniform(count, 0.1, 2.0, device) * size / 224
+    sigma_B = sigma_B * (torch.rand(count, device=device) < 0.5)
+    return Light(order, factors_4B, jittered_B, gray_B, sigma_B, torch.zeros_like(gray_B))
 
 
 def _cut(count: int, cells: int, size: int, device: torch.device) -> Tensor:
@@ -155,12 +140,6 @@ def _cut(count: int, cells: int, size: int, device: torch.device) -> Tensor:
     step_S = torch.arange(size, device=device)
     backwards_B1 = torch.rand(count, 1, device=device) < 0.5
     return start_B[:, None] + torch.where(backwards_B1, size - 1 - step_S, step_S)
-
-
-def _sometimes(share: float, changed: Tensor, kept: Tensor) -> Tensor:
-    """Take the changed copy of a share of the windows."""
-    chosen_B = torch.rand(len(kept), device=kept.device) < share
-    return torch.where(chosen_B.view(-1, *[1] * (kept.ndim - 1)), changed, kept)
 
 
 def _uniform(count: int, low: float, high: float, device: torch.device) -> Tensor:

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsfm.blocks.crops import Crop, cut
+from rsfm.blocks.crops import cut
 from rsfm.blocks.distillation import teacher_temperature
 from rsfm.blocks.multicrop import in_passes
 from rsfm.blocks.neighbours import neighbour_votes
 from rsfm.blocks.photometry import Light, change_light
 from rsfm.blocks.positions import scale_positions
+from rsfm.blocks.resampling import Rectangles
 from rsfm.encoders.vit_learned import ViTLearned
 from rsfm.golden import Case, Check, Golden, compare
 from rsfm.golden_distillation import (
@@ -221,7 +222,7 @@ def check_views(case: Case) -> Iterator[Check]:
         flags = case.tensor(f"{start}flags_flip_jitter_gray_blur_solar").bool()[:, None]
         factors = case.tensor(f"{start}f_bcsh_blurradius")
         top, left, height, width = box[:, None].float()
-        crop = Crop(top, left, height, width, flags[0], torch.zeros(1, dtype=torch.bool))
+        crop = Rectangles(top, left, height, width, flags[0], torch.zeros(1, dtype=torch.bool))
         view = cut(source_1CHW, torch.ones_like(source_1CHW[:, 0], dtype=torch.bool), crop, out.shape[-1], "bicubic")
         order = tuple(case.array(f"{start}jitter_order").tolist()) if flags[1] else ()
         sigma_B = torch.where(flags[3], factors[4:], 0)

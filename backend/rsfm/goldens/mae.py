@@ -14,7 +14,7 @@ from torch import Tensor
 from rsfm.blocks.masking import kept_count, patchify, split_patches
 from rsfm.blocks.positions import resize_positions, sincos_2d
 from rsfm.blocks.schedules import warmup_cosine
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoders.vit import ViT, ViTConfig
 from rsfm.golden import Case, Check, Golden, compare
 from rsfm.golden_masking import ACTIVATION, check_gradients, check_step, decoder_config, encoder_config, our_name

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsfm.blocks.crops import Crop, cut
+from rsfm.blocks.crops import cut
 from rsfm.blocks.distillation import teacher_momentum
 from rsfm.blocks.drop_path import SubsetDropPath
 from rsfm.blocks.masking import patchify
 from rsfm.blocks.regions import Regions, counts, select, split_regions
+from rsfm.blocks.resampling import Rectangles
 from rsfm.blocks.schedules import climb, warmup_cosine_inclusive
 from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
 from rsfm.golden import Case, Check, Golden
@@ -247,7 +248,7 @@ def check_views(case: Case) -> Iterator[Check]:
         count, size = len(theirs["student"]), theirs["student"].shape[-1]
         box, flip = boxes[start : start + count].float(), flips[start : start + count]
         start += count
-        crop = Crop(box[:, 0], box[:, 1], box[:, 2], box[:, 3], flip[:, 0], flip[:, 1])
+        crop = Rectangles(box[:, 0], box[:, 1], box[:, 2], box[:, 3], flip[:, 0], flip[:, 1])
         view = cut(source_1CHW.expand(count, -1, -1, -1), valid_1HW.expand(count, -1, -1), crop, size, "bilinear")
         for side, pixels_NCSS in theirs.items():
             apart = [1 - correlation(*pair) for pair in zip(view.pixels_BCHW, pixels_NCSS, strict=True)]

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsfm.blocks.crops import Crop, pixel_size
+from rsfm.blocks.crops import pixel_size
 from rsfm.blocks.distillation import teacher_temperature
 from rsfm.blocks.multicrop import equal_parts, in_passes
 from rsfm.blocks.positions import scale_positions
+from rsfm.blocks.resampling import Rectangles
 from rsfm.encoders.vit_learned import ViTLearned
 from rsfm.golden import Case, Check, Golden, compare
 from rsfm.golden_distillation import (
@@ -133,7 +134,7 @@ def check_crops(case: Case, config: dict[str, Any]) -> Iterator[Check]:
     for boxes_B4, size in zip(boxes_BV4.unbind(1), sizes, strict=True):
         top_B, left_B, height_B, width_B = boxes_B4.float().unbind(1)
         straight_B = torch.zeros(len(boxes_B4), dtype=torch.bool)
-        gsd_VB.append(pixel_size(gsd_B, Crop(top_B, left_B, height_B, width_B, straight_B, straight_B), size))
+        gsd_VB.append(pixel_size(gsd_B, Rectangles(top_B, left_B, height_B, width_B, straight_B, straight_B), size))
     yield from case.check("gsd_targets_per_image", torch.stack(gsd_VB, dim=1), **VALUE)
     yield from case.check("gsd_target_cropmajor", torch.cat(gsd_VB), **VALUE)
 

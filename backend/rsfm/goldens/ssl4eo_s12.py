@@ -20,7 +20,7 @@ from rsfm.blocks import colour
 from rsfm.blocks.dates import time_code
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.blocks.places import lloyd, unit_vectors
-from rsfm.blocks.resampling import mirrored_blur_weights, opencv_reach, resample, resize_weights
+from rsfm.blocks.resampling import matrix_axis, mirrored_blur_weights, opencv_reach, resample, resize_axis
 from rsfm.golden import Case, Check, Golden
 from rsfm.published_scaling import S1, S2_L1C, S2_RGB
 
@@ -90,9 +90,9 @@ def check_light(case: Case) -> Iterator[Check]:
     for kind, given_CHW in sources.items():
         floating, given_BCHW = kind == "float", torch.from_numpy(given_CHW)[None]
         changed = {
-            "brightness": colour.change_brightness(given_BCHW, torch.tensor([brightness])),
-            "contrast": colour.change_contrast(
-                given_BCHW, torch.ones_like(given_BCHW[:, 0], dtype=torch.bool), torch.tensor([contrast])
+            "brightness": colour.change_brightness_(given_BCHW.clone(), torch.tensor([brightness])),
+            "contrast": colour.change_contrast_(
+                given_BCHW.clone(), torch.ones_like(given_BCHW[:, 0], dtype=torch.bool), torch.tensor([contrast])
             ),
             "gray": given_BCHW.mean(1, keepdim=True).expand_as(given_BCHW),
             "blur": blur(given_BCHW, sigma, opencv_reach(sigma, eight_bit=not floating)),
@@ -111,7 +111,7 @@ def check_light(case: Case) -> Iterator[Check]:
 def blur(pixels_BCHW: Tensor, sigma: float, reach: int) -> Tensor:
     """Blur as OpenCV does."""
     rows_HH, columns_WW = (mirrored_blur_weights(sigma, cells, reach) for cells in pixels_BCHW.shape[2:])
-    return resample(pixels_BCHW, rows_HH[None], columns_WW[None])
+    return resample(pixels_BCHW, matrix_axis(rows_HH[None]), matrix_axis(columns_WW[None]))
 
 
 def check_resize(case: Case) -> Iterator[Check]:
@@ -120,7 +120,7 @@ def check_resize(case: Case) -> Iterator[Check]:
         pixels_BCHW = torch.from_numpy(case.array("resize_in").astype(np.float32))[None, None]
         target = case.array("resize_out").shape
         rows, columns = (
-            resize_weights(torch.zeros(1), torch.tensor([source]), source, cells, "bilinear")
+            resize_axis(torch.zeros(1), torch.tensor([source]), source, cells, "bilinear")
             for source, cells in zip(pixels_BCHW.shape[2:], target, strict=True)
         )
         yield from case.check("resize_out", resample(pixels_BCHW, rows, columns)[0, 0].round(), atol=1)

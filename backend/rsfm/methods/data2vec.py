@@ -21,7 +21,8 @@ from rsfm.blocks.recipes import SMALL_VIT
 from rsfm.blocks.relative_vit import RelativeViT, initialise_short
 from rsfm.blocks.schedules import climb
 from rsfm.blocks.teacher import make_teacher, move_average
-from rsfm.blocks.views import View, resized_crop
+from rsfm.blocks.view import View
+from rsfm.blocks.views import resized_crop
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset

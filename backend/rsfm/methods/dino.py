@@ -25,7 +25,7 @@ from rsfm.blocks.multicrop import draw_views, in_passes, usable
 from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
 from rsfm.blocks.teacher import make_teacher, move_average
 from rsfm.blocks.transformer import TokenEncoder
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.job import Preset
 from rsfm.method import Loss, Method, Sample

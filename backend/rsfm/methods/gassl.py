@@ -16,7 +16,8 @@ from rsfm.blocks.dates import choose_dates, take_dates, usable_dates
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
 from rsfm.blocks.places import Clusters, extent_km, lloyd, nearest, spread_centres, unit_vectors
 from rsfm.blocks.recipes import MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
-from rsfm.blocks.views import View, draw_view
+from rsfm.blocks.view import View
+from rsfm.blocks.views import draw_view
 from rsfm.encoder import Encoder
 from rsfm.job import Preset
 from rsfm.method import Loss, Sample

@@ -25,7 +25,8 @@ from rsfm.blocks.transformer import (
     initialise,
     transformer_blocks,
 )
-from rsfm.blocks.views import View, resized_crop
+from rsfm.blocks.view import View
+from rsfm.blocks.views import resized_crop
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset

@@ -13,8 +13,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from rsfm.blocks.aligned_views import DrawnPair, make_pairs
 from rsfm.blocks.centring import Centre, paired_cross_entropy
-from rsfm.blocks.crops import cut, draw_crop
+from rsfm.blocks.crops import draw_crop
 from rsfm.blocks.distillation import (
     SMALLEST,
     DistillationConfig,
@@ -25,14 +26,13 @@ from rsfm.blocks.distillation import (
 from rsfm.blocks.drop_path import drop_by_subset
 from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.masking import patchify
-from rsfm.blocks.multicrop import usable
-from rsfm.blocks.photometry import Chances, draw_light, relight
+from rsfm.blocks.photometry import Chances, draw_light
 from rsfm.blocks.projection import ProjectionHead
 from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
 from rsfm.blocks.spread import spread
 from rsfm.blocks.teacher import make_teacher, move_average
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
@@ -41,8 +41,6 @@ from rsfm.params import Fraction
 
 STRONG = Chances(jitter=0.8, gray=0.1)
 WEAK = Chances(jitter=0.1, gray=0.0)
-FLAT = 0.01
-"""Spread, in standard deviations of the raster, below which a view shows nothing."""
 EMPTY = (
     "Half of the windows or more are nodata or of a single value, which teaches nothing. "
     "Choose an 'Area' with more to see, or a larger 'Window'."
@@ -208,27 +206,18 @@ class PerA(Method):
 
     def draw(self, window: View, views: int, size: int, area: tuple[float, float]) -> Pairs | None:
         """Draw pairs of views of the same rectangle, of which each has its own colours, and their three parts."""
+        if not views:
+            return None
         count, _, height, width = window.pixels_BCHW.shape
-        device, drawn, varied = window.pixels_BCHW.device, [], []
+        device, drawn = window.pixels_BCHW.device, []
         for _ in range(views):
             crop = draw_crop(count, height, width, area, device, turn=0.5)
-            plain = cut(*window, crop, size, "bilinear")
-            varied.append(spread_of(plain) > FLAT)
             strong, weak = (draw_light(count, chances, 1, device) for chances in (STRONG, WEAK))
             strong = strong._replace(
                 jittered_B=strong.jittered_B & ~strong.gray_B, gray_B=strong.jittered_B & strong.gray_B
             )
-            drawn.append((relight(plain, strong), relight(plain, weak)))
-        if not drawn:
-            return None
-        student, teacher = ([pair[side] for pair in drawn] for side in (0, 1))
-        return Pairs(
-            torch.cat([view.pixels_BCHW for view in student]),
-            torch.cat([view.pixels_BCHW for view in teacher]),
-            torch.cat([view.valid_BHW for view in student]),
-            usable(student).flatten() & torch.cat(varied),
-            self.regions(views * count, size, device),
-        )
+            drawn.append(DrawnPair(crop, strong, weak))
+        return Pairs(*make_pairs(window, drawn, size), self.regions(views * count, size, device))
 
     def regions(self, rows: int, size: int, device: torch.device) -> Regions:
         """Draw the three parts of each view of each window.
@@ -308,15 +297,6 @@ class PerA(Method):
     def watch(self, pair: Pairs) -> Tensor:
         """Return the class token of the teacher, which sees its own patches."""
         return self.teacher.encode(select(self.teacher.embed(pair.teacher_NCSS), pair.regions.teacher_BL))[:, 0]
-
-
-def spread_of(view: View) -> Tensor:
-    """Return the standard deviation of the band of each window that varies most, spread_B; of valid pixels."""
-    weight_B1HW = view.valid_BHW[:, None].float()
-    count_B111 = weight_B1HW.sum((2, 3), keepdim=True).clamp(min=1)
-    mean_BC11 = (view.pixels_BCHW * weight_B1HW).sum((2, 3), keepdim=True) / count_B111
-    square_BCHW = (view.pixels_BCHW - mean_BC11).square() * weight_B1HW
-    return (square_BCHW.sum((2, 3)) / count_B111[:, :, 0, 0]).amax(1).sqrt()
 
 
 def pixel_error(imagined_NKP: Tensor, pair: Pairs, patch_size: int) -> Tensor:

@@ -29,7 +29,7 @@ from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.multicrop import DrawnView, draw_views, equal_parts, in_passes, usable
 from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
 from rsfm.blocks.teacher import make_teacher, move_average
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset

@@ -14,23 +14,23 @@ def pixels() -> torch.Tensor:
 def test_hue_is_torchvisions(pixels):
     turn = torch.tensor([-0.1, 0.0, 0.03, 0.1, 0.5])
     theirs = torch.stack([functional.adjust_hue(one, by.item()) for one, by in zip(pixels, turn, strict=True)])
-    torch.testing.assert_close(colour.shift_hue(pixels, turn), theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(colour.shift_hue_(pixels.clone(), turn), theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_hue_keeps_gray_gray_and_works_beyond_0_and_1():
     gray = torch.full((1, 3, 2, 2), -3.0)
-    torch.testing.assert_close(colour.shift_hue(gray, torch.tensor([0.1])), gray)
+    torch.testing.assert_close(colour.shift_hue_(gray.clone(), torch.tensor([0.1])), gray)
     red = torch.tensor([4.0, -1.0, -1.0])[None, :, None, None]
-    assert colour.shift_hue(red, torch.tensor([1 / 3])).flatten().tolist() == pytest.approx([-1, 4, -1], abs=1e-5)
+    assert colour.shift_hue_(red, torch.tensor([1 / 3])).flatten().tolist() == pytest.approx([-1, 4, -1], abs=1e-5)
 
 
 def test_saturation_contrast_and_brightness_are_torchvisions(pixels):
     factor = torch.tensor([0.6, 0.8, 1.0, 1.1, 1.2])
     valid = torch.ones(5, 6, 6, dtype=torch.bool)
     for ours, theirs in (
-        (colour.change_saturation(pixels, factor), functional.adjust_saturation),
-        (colour.change_contrast(pixels, valid, factor), functional.adjust_contrast),
-        (colour.change_brightness(pixels, factor), functional.adjust_brightness),
+        (colour.change_saturation_(pixels.clone(), factor), functional.adjust_saturation),
+        (colour.change_contrast_(pixels.clone(), valid, factor), functional.adjust_contrast),
+        (colour.change_brightness_(pixels.clone(), factor), functional.adjust_brightness),
     ):
         expected = torch.stack([theirs(one, by.item()) for one, by in zip(pixels, factor, strict=True)])
         torch.testing.assert_close(ours, expected, atol=2e-3, rtol=1e-3)  # torchvision rounds the weights of luma
@@ -39,7 +39,7 @@ def test_saturation_contrast_and_brightness_are_torchvisions(pixels):
 def test_contrast_of_many_bands_keeps_the_mean_of_each_over_valid_pixels():
     pixels = torch.randn(2, 5, 4, 4)
     valid = torch.rand(2, 4, 4) > 0.3
-    changed = colour.change_contrast(pixels, valid, torch.tensor([0.6, 1.4]))
+    changed = colour.change_contrast_(pixels.clone(), valid, torch.tensor([0.6, 1.4]))
     weight = valid[:, None]
     torch.testing.assert_close((changed * weight).sum((2, 3)), (pixels * weight).sum((2, 3)), atol=1e-4, rtol=1e-4)
     ratio = (changed[1] - changed[1].mean()).std() / (pixels[1] - pixels[1].mean()).std()

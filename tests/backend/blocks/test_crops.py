@@ -5,15 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rsfm.blocks.crops import Crop, cut, draw_crop
+from rsfm.blocks.crops import cut, draw_crop
+from rsfm.blocks.resampling import Rectangles
 from torch import Tensor
 
 CPU = torch.device("cpu")
 
 
-def box(top: int, left: int, height: int, width: int, mirrored: bool = False, upside_down: bool = False) -> Crop:
+def box(top: int, left: int, height: int, width: int, mirrored: bool = False, upside_down: bool = False) -> Rectangles:
     numbers = [torch.tensor([float(value)]) for value in (top, left, height, width)]
-    return Crop(*numbers, torch.tensor([mirrored]), torch.tensor([upside_down]))
+    return Rectangles(*numbers, torch.tensor([mirrored]), torch.tensor([upside_down]))
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from rsfm.blocks.photometry import Chances, Light, change_light, draw_light, relight
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from torchvision.transforms.v2 import functional as torchvision_functional
 
 CPU = torch.device("cpu")

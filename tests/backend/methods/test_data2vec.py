@@ -8,7 +8,7 @@ import torch
 from rsfm.blocks.block_masking import hide_blocks
 from rsfm.blocks.relative_vit import relative_index
 from rsfm.blocks.schedules import climb
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.encoders.vit_relative import ViTRelative, ViTRelativeConfig
 from rsfm.errors import UserError

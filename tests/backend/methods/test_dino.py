@@ -11,7 +11,7 @@ from rsfm.blocks.multicrop import in_passes, usable
 from rsfm.blocks.positions import scale_positions
 from rsfm.blocks.projection import ProjectionHead, Prototypes
 from rsfm.blocks.schedules import climb, ease, warmup_cosine_inclusive
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
 from rsfm.methods.dino import DINO, DINOConfig

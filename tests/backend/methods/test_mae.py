@@ -9,7 +9,7 @@ import torch
 from rsfm.blocks.masking import Split, kept_count, patchify, split_patches, take
 from rsfm.blocks.positions import sincos_2d
 from rsfm.blocks.schedules import warmup_cosine
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.encoders.vit import ViT, ViTConfig
 from rsfm.errors import UserError

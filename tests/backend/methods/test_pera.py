@@ -10,7 +10,7 @@ from rsfm.blocks.masking import patchify
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
 from rsfm.blocks.spread import spread
 from rsfm.blocks.teacher import make_teacher
-from rsfm.blocks.views import View
+from rsfm.blocks.view import View
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
 from rsfm.errors import UserError

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from rsfm.blocks.crops import Crop, cut, draw_crop, pixel_size
+from rsfm.blocks.crops import cut, draw_crop, pixel_size
 from rsfm.blocks.multicrop import equal_parts
 from rsfm.blocks.positions import scale_positions
-from rsfm.blocks.views import View
+from rsfm.blocks.resampling import Rectangles
+from rsfm.blocks.view import View
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
 from rsfm.errors import UserError
@@ -130,7 +131,7 @@ def test_satdino_3_pixel_size_of_every_view_changes_with_its_crop():
 
 def test_satdino_3_pixel_size_divides_by_the_mean_factor_and_not_by_the_mean_side():
     whole, flag = torch.tensor([12.0]), torch.tensor([False])
-    crop = Crop(torch.zeros(1), torch.zeros(1), whole, 2 * whole, flag, flag)
+    crop = Rectangles(torch.zeros(1), torch.zeros(1), whole, 2 * whole, flag, flag)
     assert pixel_size(torch.tensor([3.0]), crop, 24).item() == pytest.approx(3 / ((24 / 12 + 24 / 24) / 2))
     assert pixel_size(torch.tensor([3.0]), crop, 24).item() != pytest.approx(3 * 18 / 24)
 
@@ -140,7 +141,7 @@ def test_satdino_4_reading_a_crop_makes_the_pixels_that_the_target_says():
     crop = draw_crop(1, 32, 32, (0.3, 0.5), torch.device("cpu"), mirror=0)
     view = cut(ramp, torch.ones(1, 32, 32, dtype=torch.bool), crop, 16, "bilinear")
     step = view.pixels_BCHW[0, 0, 0].diff()[3:-3].mean().item()  # metres per pixel along a row, of 1 m pixels
-    square = Crop(crop.top_B, crop.left_B, crop.width_B, crop.width_B, crop.mirrored_B, crop.upside_down_B)
+    square = Rectangles(crop.top_B, crop.left_B, crop.width_B, crop.width_B, crop.mirrored_B, crop.upside_down_B)
     assert step == pytest.approx(pixel_size(torch.ones(1), square, 16).item(), rel=0.02)
 
 
