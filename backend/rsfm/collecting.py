@@ -45,7 +45,9 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
 
 def summary(collection: Collection, target: Path, new: int) -> dict[str, Any]:
     dates = sorted(entry.date for entry in collection.imagery if entry.date)
+    learned, every = len(collection.imagery), len(collection.entries)
     return {
+        "sentence": f"{learned} of {every} raster{'s' if every != 1 else ''} can be learned from.",
         "collection": str(target),
         "rasters": len(collection.entries),
         "imagery": len(collection.imagery),

@@ -12,8 +12,9 @@ from rsfm.method import Method
 
 
 def describe() -> dict[str, Any]:
-    """Describe all jobs; the order of a schema's properties is the order of the form."""
+    """Describe all jobs; the order of jobs is that of a page, and the order of a schema's properties that of the form."""
     found = registry.members(jobs, Job)  # type: ignore[type-abstract]
+    found = dict(sorted(found.items(), key=lambda entry: entry[1].rank))
     return {
         "protocol": PROTOCOL,
         "version": __version__,

@@ -35,12 +35,14 @@ class Job(ABC):
         title: what the form is called: "Detect change".
         page: the page of the dock it stands on: "imagery", "pretrain", "fine_tune", "map", "change" or "explore".
         Config: its parameters; its docstring is the help text, the first line the short one.
+        rank: on its page; the lowest is shown first.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     page: ClassVar[str]
     Config: ClassVar[type[Config]]
+    rank: ClassVar[int] = 0
 
     @classmethod
     def presets(cls) -> list[Preset]:

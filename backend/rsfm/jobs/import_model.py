@@ -64,6 +64,7 @@ class ImportModel(Job):
     title = "Import a Model"
     page = "pretrain"
     Config = ImportModelConfig
+    rank = 1
 
     def run(self, config: ImportModelConfig, run: Run) -> dict[str, Any]:
         from rsfm.importing import import_model

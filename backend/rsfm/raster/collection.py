@@ -5,6 +5,7 @@ Opening it opens no raster: sampling and forms work from what is written here.
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -118,9 +119,7 @@ def load(path: str, field: str = "rasters") -> Collection:
         ) from error
     folder = file.resolve().parent
     entries = (
-        entry.model_copy(
-            update={"path": str(folder / entry.path), "mask": str(folder / entry.mask) if entry.mask else None}
-        )
+        entry.model_copy(update={"path": _at(folder, entry.path), "mask": entry.mask and _at(folder, entry.mask)})
         for entry in collection.entries
     )
     return collection.model_copy(update={"entries": tuple(entries)})
@@ -143,3 +142,8 @@ def save(path: Path, collection: Collection) -> None:
 
 def _from(folder: Path, path: str) -> str:
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
+
+
+def _at(folder: Path, path: str) -> str:
+    """Return a path as seen from anywhere; what GDAL knows by another name than a file's, as NETCDF:"a.nc":b, stays."""
+    return path if Path(path).is_absolute() or re.match(r"\w{2,}:", path) else str(folder / path)
