@@ -1,7 +1,7 @@
 """Windows a second that reach the trainer, beside torchgeo, a plain loop and the floor, in the same run.
 
     make bench-reading                            (installs torchgeo in an environment of its own)
-    python benchmarks/reading.py [--quick] [--times 5]
+    python benchmarks/reading.py [--quick] [--times 5] [--side 4096] [--only tiled]
 
 Random windows of 224 px, as many as cover a raster once, are read from a raster of 4096 x 4096 px (--quick: 2048) of
 uint16, DEFLATE with predictor 2, laid out in five ways. Every loop starts in a fresh process whose GDAL has read
@@ -37,10 +37,19 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window as FileWindow
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import open_raster
+from rsfm.raster.window_order import mixed_order
 from rsfm.raster.window_reader import Patch, Request, WindowReader
 from scipy import ndimage
 
 SIZE, BATCH, AHEAD, THREADS, BLOCK = 224, 32, 16, 2, 512
+TILES = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
+LAYOUTS: dict[str, dict[str, object]] = {
+    "tiled": TILES,
+    "striped": {"interleave": "band"},
+    "pixel-interleaved": {**TILES, "interleave": "pixel"},
+    "VRT of nine": TILES,
+    "13 bands": TILES,
+}
 TIMES_TORCHGEO, OF_THE_FLOOR = 5.0, 0.7
 
 
@@ -55,15 +64,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a raster of a quarter the size, two rounds")
     parser.add_argument("--times", type=int, default=5, help="rounds, of which the best counts")
+    parser.add_argument("--side", type=int, default=4096, help="pixels a side of the rasters")
+    parser.add_argument("--only", choices=LAYOUTS, help="one layout")
     arguments = parser.parse_args()
-    side, times = (2048, 2) if arguments.quick else (4096, arguments.times)
+    side, times = (2048, 2) if arguments.quick else (arguments.side, arguments.times)
     loops = {name: loop for name, loop in LOOPS.items() if find_spec("torchgeo") or "torchgeo" not in name}
     if find_spec("torchgeo"):
         import_module("torchgeo.datasets")  # here, so that no loop pays for it
     with tempfile.TemporaryDirectory() as name:
-        paths = apart(make_rasters, Path(name), side)
         best: dict[str, dict[str, Speed]] = {}
-        for layout, path in paths.items():
+        for layout in [arguments.only] if arguments.only else LAYOUTS:
+            path = apart(make_raster, Path(name), side, layout)
             runs = [(loop, apart(measure, loops[loop], path)) for _ in range(times) for loop in loops]
             print(f"{layout}: done", file=sys.stderr, flush=True)
             best[layout] = {
@@ -96,18 +107,16 @@ def report(best: dict[str, dict[str, Speed]], side: int) -> None:
             claim(f"reading_{name}_times_torchgeo", speeds["rsfm"].windows / speeds["torchgeo"].windows, TIMES_TORCHGEO)
 
 
-def make_rasters(folder: Path, side: int) -> dict[str, Path]:
-    """Write the same scene in five layouts; return their paths by what they are called."""
-    scene_CHW = draw_scene(13, side)
-    tiles = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
-    paths = {
-        name: folder / f"{name.replace(' ', '_')}.tif" for name in ("tiled", "striped", "pixel-interleaved", "13 bands")
-    }
-    write(paths["tiled"], scene_CHW[:4], **tiles)
-    write(paths["striped"], scene_CHW[:4], interleave="band")
-    write(paths["pixel-interleaved"], scene_CHW[:4], **{**tiles, "interleave": "pixel"})
-    write(paths["13 bands"], scene_CHW, **tiles)
-    return {**paths, "VRT of nine": write_mosaic(folder, scene_CHW[:4], tiles)}
+def make_raster(folder: Path, side: int, layout: str) -> Path:
+    """Write the scene in a layout, and return where."""
+    scene_CHW = draw_scene(13 if layout == "13 bands" else 4, min(side, 4096))
+    repeats = -(-side // scene_CHW.shape[1])
+    scene_CHW = np.tile(scene_CHW, (1, repeats, repeats))[:, :side, :side]
+    if layout == "VRT of nine":
+        return write_mosaic(folder, scene_CHW, LAYOUTS[layout])
+    path = folder / f"{layout.replace(' ', '_')}.tif"
+    write(path, scene_CHW, **LAYOUTS[layout])
+    return path
 
 
 def draw_scene(bands: int, side: int) -> np.ndarray:
@@ -131,7 +140,8 @@ def write(path: Path, pixels_CHW: np.ndarray, row: int = 0, column: int = 0, **p
     count, height, width = pixels_CHW.shape
     place = {"crs": "EPSG:32633", "transform": from_origin(500000 + 10 * column, 5100000 - 10 * row, 10, 10)}
     shape = {"count": count, "height": height, "width": width, "dtype": "uint16"}
-    with rasterio.open(path, "w", driver="GTiff", compress="deflate", predictor=2, **shape, **place, **profile) as file:
+    packed = {"compress": "deflate", "predictor": 2, "num_threads": THREADS}
+    with rasterio.open(path, "w", driver="GTiff", **packed, **shape, **place, **profile) as file:
         file.write(pixels_CHW)
 
 
@@ -198,13 +208,14 @@ def run_ours(path: Path) -> int:
     """Read as training does: batches of some way ahead together, each into an array of its own."""
     done = 0
     with open_raster(str(path)) as raster, WindowReader(threads=THREADS) as reader:
-        places = corners(raster.grid.height).tolist()
+        places = [(raster, Window(*place, SIZE, SIZE)) for place in corners(raster.grid.height).tolist()]
+        order = mixed_order(places, BATCH * AHEAD, seed=0)
         for first in range(0, len(places), BATCH * AHEAD):
-            ahead = places[first : first + BATCH * AHEAD]
+            ahead = [Request(*places[index]) for index in order[first : first + BATCH * AHEAD]]
             pixels_BCHW = np.empty((len(ahead), raster.bands, SIZE, SIZE), raster.dtype)
             valid_BHW = np.empty((len(ahead), SIZE, SIZE), bool)
             out = [Patch(*both) for both in zip(pixels_BCHW, valid_BHW, strict=True)]
-            reader.read([Request(raster, Window(*place, SIZE, SIZE)) for place in ahead], out)
+            reader.read(ahead, out)
             assert valid_BHW.all()
             done += len(out)
     return done
