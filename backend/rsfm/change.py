@@ -185,7 +185,7 @@ def _encoder(config: DetectChangeConfig, model_path: str, pair: Pair, area: Wind
     from rsfm.mapping import feature_strips
 
     card = model_file.load(model_path).card
-    if card.bands != pair.before.bands:
+    if not card.units and card.bands != pair.before.bands:
         raise UserError(
             f"The model was trained on {card.bands} bands and the rasters have {pair.before.bands}. Choose a model of "
             f"{pair.before.bands} bands under 'Model', or leave it empty.",

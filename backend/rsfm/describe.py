@@ -12,7 +12,7 @@ from rsfm.method import Method
 
 
 def describe() -> dict[str, Any]:
-    """Describe all jobs; the order of jobs is that of a page, and the order of a schema's properties that of the form."""
+    """Describe all jobs, in the order of their pages; the order of a schema's properties is the order of the form."""
     found = registry.members(jobs, Job)  # type: ignore[type-abstract]
     found = dict(sorted(found.items(), key=lambda entry: entry[1].rank))
     return {

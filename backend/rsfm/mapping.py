@@ -30,11 +30,11 @@ from rsfm.raster.area import Area, read_area
 from rsfm.raster.background import Background, Work
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.polygons import polygonise
-from rsfm.raster.reader import Raster, check_has_valid_pixels, open_raster
+from rsfm.raster.reader import Raster, check_has_valid_pixels
 from rsfm.raster.tiling import plan_tiles
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
-from rsfm.training.finetuning import check_bands
+from rsfm.training.finetuning import as_read_by, open_for
 from rsfm.unfinished import Unfinished, common_row
 
 BATCH = 4
@@ -51,8 +51,7 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
     device = choose_device(config.device, run)
     model = model_file.load(config.model)
     network = head_network(model).to(device)
-    with open_raster(config.raster) as raster:
-        check_bands(model, raster)
+    with open_for(model, config.raster) as raster:
         area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
         place = _Place(raster, area, config.tiling, device)
@@ -128,8 +127,7 @@ def embed(config: EmbedConfig, run: Run) -> dict[str, Any]:
     """Write the embedding of a raster: principal components fitted on a sample of the whole area."""
     device = choose_device(config.device, run)
     model = model_file.load(config.model)
-    with open_raster(config.raster) as raster:
-        check_bands(model, raster)
+    with open_for(model, config.raster) as raster:
         area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
         place = _Place(raster, area, config.tiling, device)
@@ -210,7 +208,7 @@ def feature_strips(
 ) -> tuple[Grid, int]:
     """Hand the features of a model's encoder over in strips, top to bottom; returns their grid and number."""
     model = model_file.load(model_path)
-    check_bands(model, raster)
+    raster = as_read_by(model, raster)
     network = EncoderNetwork(model.encoder(), model.card.statistics).to(device)
     run_tiles(network, raster, window, tiling, device, BATCH, finish, run.check, lambda _: None)
     return raster.grid.shrink(network.stride).crop(window.cells(network.stride)), network.outputs

@@ -38,6 +38,7 @@ class Card(Config):
         source: the feature source a head reads: "pretrained", "untrained", "texture" or "pixels".
         head: config of the head; None for an encoder alone.
         band_names: of the rasters it was trained on, in order.
+        units: pixels are read by the names of the bands and scaled as a collection says.
         gsd: metres per pixel of those rasters.
         footprints: west, south, east, north in degrees of each of those rasters.
     """
@@ -47,6 +48,7 @@ class Card(Config):
     title: str = ""
     bands: int
     band_names: tuple[str, ...] = ()
+    units: bool = False
     statistics: Statistics
     gsd: float
     window: int = 0

@@ -62,8 +62,10 @@ class Raster:
         band_names: the file's descriptions, or "Band 1".
         dtype: the type that holds all bands.
         nodata: the marker of the first band; None when there is none.
-        block: height and width of the blocks the file is stored in.
+        block: height and width of the blocks that are decoded together.
     """
+
+    block: tuple[int, int] = (1, 1)
 
     def __init__(self, path: str, dataset: Any, field: str = "raster", numbers: Sequence[int] | None = None) -> None:
         self.path, self.name, self.field = path, short_name(path), field
@@ -76,7 +78,7 @@ class Raster:
         names = [dataset.descriptions[number - 1] for number in self.numbers]
         self.band_names = tuple(name or f"Band {number}" for name, number in zip(names, self.numbers, strict=True))
         self.dtype = np.result_type(*(dataset.dtypes[number - 1] for number in self.numbers))
-        self.block: tuple[int, int] = dataset.block_shapes[self.numbers[0] - 1]
+        self.block = dataset.block_shapes[self.numbers[0] - 1]
         self.nodata: float | None = dataset.nodatavals[self.numbers[0] - 1]
         self._markers = [nodata_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
         self._masked = masked_bands(dataset, self.numbers)

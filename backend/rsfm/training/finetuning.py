@@ -14,6 +14,7 @@ from rsfm.model_file import Card, ClassName, Model
 from rsfm.raster.blocks import Split, polygon_folds, split_blocks, write_split
 from rsfm.raster.footprint import footprint
 from rsfm.raster.grid import Grid
+from rsfm.raster.in_units import in_units
 from rsfm.raster.labels import Labels, read_labels
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.statistics import Statistics, band_statistics
@@ -46,11 +47,11 @@ class Result(NamedTuple):
 def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Compare feature sources on the user's polygons, keep the best and write it as a model."""
     device = choose_device(config.device, run)
-    with open_raster(config.raster) as raster:
+    pretrained = _pretrained(config)
+    with _open(config, pretrained) as raster:
         labels = _thinned(read_labels(config.labels, config.class_field, raster), config.seed)
         for note in labels.notes:
             run.warning(note)
-        pretrained = _pretrained(config, raster)
         statistics = pretrained.card.statistics if pretrained else _statistics(raster, config.seed)
         folds = polygon_folds(labels, FOLDS, config.seed)
         split = split_blocks(labels, raster.grid, config.block, config.seed)
@@ -126,13 +127,42 @@ def _statistics(raster: Raster, seed: int) -> Statistics:
     return band_statistics([raster], [raster.grid.window], seed)
 
 
-def _pretrained(config: FinetuneConfig, raster: Raster) -> Model | None:
+def _pretrained(config: FinetuneConfig) -> Model | None:
     if config.model is None:
         return None
     model = model_file.load(config.model)
-    check_bands(model, raster)
     model.encoder()
     return model
+
+
+def _open(config: FinetuneConfig, pretrained: Model | None) -> Raster:
+    return open_for(pretrained, config.raster) if pretrained else open_raster(config.raster)
+
+
+def open_for(model: Model, path: str) -> Raster:
+    """Open a raster as a model reads it.
+
+    Raises:
+        UserError: it cannot be used, or its bands are not the model's.
+    """
+    raster = open_raster(path)
+    try:
+        return as_read_by(model, raster)
+    except UserError:
+        raster.close()
+        raise
+
+
+def as_read_by(model: Model, raster: Raster) -> Raster:
+    """Show an open raster as a model reads it; what is shown closes it.
+
+    Raises:
+        UserError: its bands are not the model's.
+    """
+    if model.card.units:
+        return in_units(raster, model.card.band_names)
+    check_bands(model, raster)
+    return raster
 
 
 def check_bands(model: Model, raster: Raster) -> None:
@@ -170,6 +200,7 @@ def _card(
         title=f"{', '.join(labels.names)} on {raster.name}",
         bands=raster.bands,
         band_names=tuple(raster.band_names),
+        units=pretrained is not None and pretrained.card.units,
         statistics=statistics,
         gsd=raster.grid.gsd,
         window=pretrained.card.window if pretrained else 0,

@@ -51,6 +51,7 @@ def _card(config: PretrainConfig, source: WindowSource) -> Card:
         title=f"{config.method.name} on {source.names[0]}",
         bands=source.bands,
         band_names=source.band_names,
+        units=source.units,
         statistics=source.statistics,
         gsd=source.gsd,
         window=config.window,

@@ -52,6 +52,7 @@ class WindowSource(NamedTuple):
     Attributes:
         names, footprints: of the rasters; footprints in degrees.
         gsd: metres a pixel of the first raster.
+        units: pixels are scaled as a collection says.
         windows: that cover all rasters once.
         batches: makes the samples that a method wants, and does what it needs before the first one.
     """
@@ -61,6 +62,7 @@ class WindowSource(NamedTuple):
     names: tuple[str, ...]
     footprints: tuple[tuple[float, float, float, float], ...]
     gsd: float
+    units: bool
     windows: int
     statistics: Statistics
     batches: Callable[[Method, Run], Batches]
@@ -98,6 +100,7 @@ def _from_rasters(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         names=tuple(raster.name for raster in rasters),
         footprints=tuple(footprint(raster.grid) for raster in rasters),
         gsd=rasters[0].grid.gsd,
+        units=False,
         windows=max(1, sum(area.height * area.width for area in areas) // config.window**2),
         statistics=statistics,
         batches=lambda method, run: Batches(batch, None),
@@ -138,6 +141,7 @@ def _from_entries(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         names=tuple(raster.name for raster in sampler.rasters),
         footprints=tuple(entry.footprint for entry in sampler.entries if entry.footprint),
         gsd=sampler.rasters[0].grid.gsd,
+        units=any(map(is_collection, config.rasters)),
         windows=sampler.windows,
         statistics=statistics,
         batches=batches,
