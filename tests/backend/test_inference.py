@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import rasterio
@@ -370,51 +367,3 @@ def test_a_batch_that_does_not_fit_is_run_in_halves_and_a_tile_that_does_not_is_
     with pytest.raises(UserError, match="Choose a smaller 'Tile size'") as caught:
         result(network, path, batch=5)
     assert caught.value.field == "tiling.tile_size"
-
-
-MEMORY = """
-import sys
-import numpy as np, rasterio, torch
-from affine import Affine
-from torch import nn
-from rsfm.inference import TileNetwork, run_tiles
-from rsfm.inference_config import TilingConfig
-from rsfm.raster.reader import open_raster
-from rsfm.raster.tiling import any_in_cells
-
-class Coarse(TileNetwork):
-    outputs, stride, margin, multiple = 3, 4, None, 4
-    def forward(self, pixels_BCSS, valid_BSS):
-        return nn.functional.avg_pool2d(pixels_BCSS, 4).expand(-1, 3, -1, -1)
-
-torch.set_num_threads(1)
-path, height, seen = sys.argv[1], int(sys.argv[2]), 0
-with rasterio.open(path, "w", driver="GTiff", height=height, width=20000, count=1, dtype="uint16", crs="EPSG:32633",
-                   transform=Affine(10, 0, 500000, 0, -10, 5000000), tiled=True, sparse_ok=True, nodata=0) as file:
-    for row in range(0, height, 2048):
-        file.write(np.ones((1, 1, 2048), np.uint16), window=((row, row + 1), (4000, 6048)))
-
-def finish(rows_Khw, valid_hw):
-    global seen
-    seen += len(valid_hw)
-
-with open_raster(path) as raster:
-    run_tiles(Coarse(), raster, raster.grid.window, TilingConfig(tile_size=512), "cpu", 4, finish, lambda: None,
-              lambda done: None)
-assert seen == height // 4, seen
-# not ru_maxrss: a process inherits the peak of the one that started it
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(int(status["VmHWM"].split()[0]) * 1024)
-"""
-
-
-def test_memory_is_bounded_and_does_not_grow_with_height(tmp_path):
-    def peak(height):
-        command = [sys.executable, "-c", MEMORY, str(tmp_path / "big.tif"), str(height)]
-        done = subprocess.run(command, capture_output=True, text=True, env={"GDAL_CACHEMAX": "64", "PATH": ""})
-        assert done.returncode == 0, done.stderr
-        return int(done.stdout)
-
-    low, high = peak(5000), peak(20000)
-    assert high < 1.2e9
-    assert high - low < 1.5e8  # a byte kept for each pixel would be 3e8

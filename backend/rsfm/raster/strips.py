@@ -15,7 +15,7 @@ from rsfm.raster.grid import Grid, Window
 from rsfm.raster.reader import Raster
 from rsfm.raster.tiling import Plan, any_in_cells, owned, select_tiles, tile_starts
 
-STRIP_BYTES = 2**28
+STRIP_BYTES = 2**27
 """Pixels read at once; a wider band of rows is read in pieces."""
 READERS = 2
 """Threads that decode."""
@@ -136,7 +136,8 @@ def _read_strips(raster: Raster, layout: Layout, inside: Inside | None, readers:
             window = Window(layout.row_starts[row] - plan.halo, left, plan.side, width)
             wanted_HW = None if inside is None else _wanted(inside, window, layout)
             skipped = wanted_HW is not None and not wanted_HW.any()
-            pixels_CHW, valid_HW = rows.nothing(window) if skipped else rows.read(window)
+            goes_on = len(columns) == len(layout.columns)
+            pixels_CHW, valid_HW = rows.nothing(window) if skipped else rows.read(window, goes_on)
             yield Strip(row, columns, window, pixels_CHW, valid_HW, wanted_HW)
 
 
@@ -163,10 +164,14 @@ class _Rows:
         shape = (window.height, window.width)
         return np.zeros((self._raster.bands, *shape), self._raster.dtype), np.zeros(shape, bool)
 
-    def read(self, window: Window) -> tuple[NDArray[np.generic], Flags]:
-        """Read a window that starts no higher than the one before."""
+    def read(self, window: Window, goes_on: bool) -> tuple[NDArray[np.generic], Flags]:
+        """Read a window that starts no higher than the one before.
+
+        Args:
+            goes_on: the next window lies below this one, not beside it.
+        """
         kept = self._window
-        bottom = self._bottom(window)
+        bottom = self._bottom(window) if goes_on else window.row + window.height
         whole = window._replace(height=bottom - window.row)
         same = (kept.column, kept.width) == (window.column, window.width) and kept.row <= window.row
         shared = max(kept.row + kept.height - window.row, 0) if same else 0
