@@ -57,8 +57,9 @@ def cut(pixels_BCHW: Tensor, valid_BHW: Tensor, crop: Rectangles, size: int, ker
     def make(piece: slice) -> View:
         source_BCHW = pixels_BCHW[piece]
         pixels_BCSS, valid_BSS = resize_valid(source_BCHW, valid_BHW[piece], crop.of(piece), (size, size), kernel)
-        torch.maximum(pixels_BCSS, source_BCHW.amin((2, 3), keepdim=True), out=pixels_BCSS)
-        torch.minimum(pixels_BCSS, source_BCHW.amax((2, 3), keepdim=True), out=pixels_BCSS)
+        if kernel == "bicubic":  # the other kernel has no negative weights
+            torch.maximum(pixels_BCSS, source_BCHW.amin((2, 3), keepdim=True), out=pixels_BCSS)
+            torch.minimum(pixels_BCSS, source_BCHW.amax((2, 3), keepdim=True), out=pixels_BCSS)
         return View(pixels_BCSS, valid_BSS).cleared()
 
     return make_in_pieces(make, pixels_BCHW, (size, size))

@@ -6,6 +6,7 @@ Shape letters: B batch, C bands, H rows, W columns.
 import torch
 from torch import Tensor, nn
 
+from rsfm.blocks.validity import nothing_missing
 from rsfm.raster.statistics import Statistics
 
 
@@ -39,6 +40,8 @@ class Normalisation(nn.Module):
         Args:
             pixels_BCHW: of any type a raster may have, in the raster's own unit; anything where invalid, also NaN.
         """
-        pixels_BCHW = pixels_BCHW.to(torch.float32)
-        standard_BCHW = (torch.clamp(pixels_BCHW, self.low, self.high) - self.mean) / self.std
-        return standard_BCHW.masked_fill(~valid_BHW.unsqueeze(1), 0)
+        standard_BCHW = torch.maximum(pixels_BCHW.to(torch.float32), self.low)  # `clamp` by bands is not vectorised
+        torch.minimum(standard_BCHW, self.high, out=standard_BCHW).sub_(self.mean).div_(self.std)
+        if nothing_missing(valid_BHW):
+            return standard_BCHW
+        return standard_BCHW.masked_fill_(~valid_BHW.unsqueeze(1), 0)
