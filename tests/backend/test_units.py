@@ -70,7 +70,7 @@ def test_an_encoder_of_a_collection_reads_in_units_and_hands_it_to_what_is_taugh
     scenes: tuple[Path, Path], tmp_path: Path
 ) -> None:
     collected = tmp_path / "two.collection.json"
-    config = write_config(tmp_path, "c", rasters=[str(path) for path in scenes], name="two", output=str(collected))
+    config = write_config(tmp_path, "c", rasters=[str(path) for path in scenes], output=str(collected))
     assert cli.main(["run", "collect", str(config), "--run", str(tmp_path / "collect")]) == 0
     training = {"minutes": 0, "epochs": 1, "batch_size": 4}
     outputs = run_job(tmp_path, "pretrain", "pretrain", rasters=[str(collected)], training=training, window=32)
