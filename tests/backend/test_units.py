@@ -1,4 +1,4 @@
-"""A model of a collection reads any raster as the collection read its own: bands by name, scaled by what the file says."""
+"""A model of a collection reads any raster as the collection read its own: bands by name, in units."""
 
 from pathlib import Path
 

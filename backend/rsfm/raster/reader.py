@@ -146,12 +146,7 @@ class Raster:
         Raises:
             UserError: the file is damaged.
         """
-        pixels_CHW, valid_HW = self.read_native(window, pad)
-        with np.errstate(over="ignore"):
-            pixels_CHW = pixels_CHW.astype(np.float32, copy=False)
-        if self.dtype == np.float64:
-            valid_HW = _clear(pixels_CHW, valid_HW & np.isfinite(pixels_CHW).all(axis=0))
-        return pixels_CHW, valid_HW
+        return as_float(*self.read_native(window, pad))
 
     def read_native(
         self, window: Window, pad: Pad = "invalid", readers: Executor | None = None
@@ -342,6 +337,15 @@ def open_dataset(path: str, field: str, level: int | None = None) -> Any:
             f"as a GeoTIFF, under '{control(field)}'.",
             field,
         ) from error
+
+
+def as_float(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return native pixels as float32; what float32 cannot hold is invalid."""
+    with np.errstate(over="ignore"):
+        found_CHW = pixels_CHW.astype(np.float32, copy=False)
+    if pixels_CHW.dtype == np.float64:
+        valid_HW = _clear(found_CHW, valid_HW & np.isfinite(found_CHW).all(axis=0))
+    return found_CHW, valid_HW
 
 
 def _clear(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:

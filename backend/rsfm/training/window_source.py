@@ -87,6 +87,7 @@ def _from_rasters(config: PretrainConfig, stack: ExitStack) -> WindowSource:
     areas = [parse_area(raster.grid, config.area) for raster in rasters]
     statistics = band_statistics(rasters, areas, config.seed)
     sampler = WindowSampler(rasters, config.window, areas, config.seed)
+    stack.callback(sampler.close)
     normalise = Normalisation.from_statistics(statistics)
 
     def batch(step: int) -> Sample:
