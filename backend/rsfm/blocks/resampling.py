@@ -21,6 +21,8 @@ DENSE = 128
 """Cells up to which the whole matrix is faster than its blocks."""
 SMALL = 64
 """Cells up to which windows are resized together, and not one after the other."""
+HALF = 0.5 - 1e-4
+"""Share of the weight that must be valid: half, whichever way a sum is rounded."""
 REACH = 6
 """Deviations of a Gaussian beyond which float32 sees nothing of it."""
 
@@ -172,8 +174,8 @@ def _valid_alone(
         return resampled_BCHW, torch.ones_like(resampled_BCHW[:, 0], dtype=torch.bool)
     weight_B1HW = resampled(valid_BHW[:, None].to(pixels_BCHW.dtype))
     sum_BCHW = resampled(pixels_BCHW * valid_BHW[:, None])
-    valid_B1HW = weight_B1HW >= 0.5
-    return torch.where(valid_B1HW, sum_BCHW / weight_B1HW.clamp(min=0.5), 0), valid_B1HW[:, 0]
+    valid_B1HW = weight_B1HW >= HALF
+    return torch.where(valid_B1HW, sum_BCHW / weight_B1HW.clamp(min=HALF), 0), valid_B1HW[:, 0]
 
 
 def _blocks(axis: Axis, window: int) -> Iterator[tuple[slice, slice]]:
