@@ -45,7 +45,7 @@ class Resampled(Raster):
         self.raster, self.grid = raster, grid
         self.path, self.name, self.field = raster.path, raster.name, raster.field
         self.bands, self.band_names = raster.bands, raster.band_names
-        self.dtype, self.nodata, self.block_shape = np.dtype(np.float32), None, raster.block
+        self.dtype, self.nodata, self.block = np.dtype(np.float32), None, raster.block
         self._same_crs = raster.grid.crs == grid.crs
         self._shift = _whole_shift(raster.grid, grid)
         self.resampled = self._shift is None
