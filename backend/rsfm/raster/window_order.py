@@ -1,8 +1,8 @@
 """The order in which the windows of an epoch are read, so that those that share blocks come together.
 
 Windows of rasters larger than memory, read in any order, decode their blocks many times. Here regions of rasters come
-in random order, the windows of a region follow each other from top to bottom, and as many windows as are read ahead are shuffled: a batch
-mixes the regions of its stretch. Every window comes once, whatever the order.
+in random order, the windows of a region follow each other from top to bottom, and as many windows as are read ahead are
+shuffled: a batch mixes what lies in them. Every window comes once, whatever the order.
 
 Shape letters: N windows.
 """
