@@ -39,7 +39,8 @@ def mixed_order(places: Sequence[tuple[Raster, Window]], ahead: int, seed: int) 
         return np.empty(0, np.intp)
     regions, region_N = np.unique(keys, axis=0, return_inverse=True)
     rank_N = random.permutation(len(regions))[region_N.ravel()]
-    order_N = np.lexsort(([window.row for _, window in places], rank_N))  # a region cut in two shares one row of cells
+    row_N = np.array([window.row for _, window in places])
+    order_N = np.lexsort((row_N, rank_N))  # a region cut in two shares one row of cells
     for first in range(0, len(order_N), ahead):
         order_N[first : first + ahead] = random.permutation(order_N[first : first + ahead])
     return order_N
