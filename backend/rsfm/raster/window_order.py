@@ -1,8 +1,8 @@
 """The order in which the windows of an epoch are read, so that those that share blocks come together.
 
 Windows of rasters larger than memory, read in any order, decode their blocks many times. Here regions of rasters come
-in random order, the windows of a region follow each other, and as many windows as are read ahead are shuffled: a batch
-mixes the regions of its stretch. Every window comes once, whatever the order.
+in random order, the windows of a region follow each other from top to bottom, and as many windows as are read ahead are
+shuffled: a batch mixes what lies in them. Every window comes once, whatever the order.
 
 Shape letters: N windows.
 """
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
 
-REGION = 2048
-"""Pixels a side of a region, of which a window of 224 px at its edge adds a fifth to what is decoded."""
-LOWEST_REGION = 1024
+REGION = 4096
+"""Pixels a side of a region. Smaller ones mix a batch better, but what lies at their edges is decoded twice: with 512
+windows ahead and blocks of 512 px it is 1.27 times the raster, 1.46 times with half the side, 6.8 in any order."""
+LOWEST_REGION = 2048
 """Pixels of height where blocks are strips, and a region is as wide as they are."""
 
 
@@ -38,7 +39,8 @@ def mixed_order(places: Sequence[tuple[Raster, Window]], ahead: int, seed: int) 
         return np.empty(0, np.intp)
     regions, region_N = np.unique(keys, axis=0, return_inverse=True)
     rank_N = random.permutation(len(regions))[region_N.ravel()]
-    order_N = np.argsort(rank_N, kind="stable")
+    row_N = np.array([window.row for _, window in places])
+    order_N = np.lexsort((row_N, rank_N))  # a region cut in two shares one row of cells
     for first in range(0, len(order_N), ahead):
         order_N[first : first + ahead] = random.permutation(order_N[first : first + ahead])
     return order_N
