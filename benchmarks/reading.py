@@ -37,7 +37,6 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window as FileWindow
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import open_raster
-from rsfm.raster.window_order import mixed_order
 from rsfm.raster.window_reader import Patch, Request, WindowReader
 from scipy import ndimage
 
@@ -209,9 +208,8 @@ def run_ours(path: Path) -> int:
     done = 0
     with open_raster(str(path)) as raster, WindowReader(threads=THREADS) as reader:
         places = [(raster, Window(*place, SIZE, SIZE)) for place in corners(raster.grid.height).tolist()]
-        order = mixed_order(places, BATCH * AHEAD, seed=0)
         for first in range(0, len(places), BATCH * AHEAD):
-            ahead = [Request(*places[index]) for index in order[first : first + BATCH * AHEAD]]
+            ahead = [Request(*place) for place in places[first : first + BATCH * AHEAD]]
             pixels_BCHW = np.empty((len(ahead), raster.bands, SIZE, SIZE), raster.dtype)
             valid_BHW = np.empty((len(ahead), SIZE, SIZE), bool)
             out = [Patch(*both) for both in zip(pixels_BCHW, valid_BHW, strict=True)]

@@ -45,18 +45,19 @@ def read_record(folder: Path) -> Record:
     except OSError:
         return Record((), {}, (), 0)
     position = text.rfind(b"\n") + 1
-    outputs: list[Output] = []
+    outputs: dict[str, Output] = {}
     warnings: list[str] = []
     last_progress = b""
     for line in text[:position].splitlines():
         if b'"type": "progress"' in line:
             last_progress = line
         elif b'"type": "output"' in line:
-            outputs.append(read_output(json.loads(line)))
+            output = read_output(json.loads(line))
+            outputs[output.path] = output  # a run that was taken up again tells of its outputs again
         elif b'"type": "warning"' in line:
             warnings.append(str(json.loads(line)["text"]))
     progress = json.loads(last_progress) if last_progress else {}
-    return Record(tuple(outputs), progress, tuple(warnings), position)
+    return Record(tuple(outputs.values()), progress, tuple(warnings), position)
 
 
 def read_output(event: dict[str, Any]) -> Output:

@@ -272,7 +272,8 @@ def _after_event(run: RunState, event: dict[str, Any]) -> RunState:
     if type == "device":
         return run._replace(device=event["name"])
     if type == "output":
-        return run._replace(outputs=(*run.outputs, read_output(event)))
+        output = read_output(event)
+        return run._replace(outputs=(*(each for each in run.outputs if each.path != output.path), output))
     if type == "warning":
         return run._replace(warnings=(*run.warnings, event["text"]))
     if type == "error":
