@@ -23,7 +23,7 @@ from qgis.PyQt.QtGui import QColor
 
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
 VIRIDIS = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725")
-CHANGED = "#d55e00"
+CHANGED = "#e6007e"  # of no class: not one of Okabe and Ito's
 LEGEND_STEPS = 5
 
 

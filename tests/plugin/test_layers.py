@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qgis.core import QgsRasterLayer, QgsRectangle
 
-from rsfm_qgis import layers
+from rsfm_qgis import layers, painting
 from rsfm_qgis.records import Output
 
 CLASSES = [
@@ -111,3 +111,7 @@ def test_layer_remembers_where_it_came_from(qgis_app, make_raster):
     path = make_raster(np.ones((1, 2, 2), "uint8"))
     layer = layers.make_layer(Output("change", str(path), "Change", {}), "RSFM 0.1.0, detect_change")
     assert layer.metadata().history() == ["RSFM 0.1.0, detect_change"]
+
+
+def test_change_has_a_colour_that_no_class_is_given():
+    assert painting.CHANGED not in painting.OKABE_ITO
