@@ -181,8 +181,8 @@ def _encoder(config: DetectChangeConfig, model_path: str, pair: Pair, area: Wind
     """Make ready what runs the encoder over the area of a date; a model that does not fit is refused at once."""
     from rsfm import model_file  # torch takes seconds, and most comparisons need none
     from rsfm.devices import choose_device
+    from rsfm.embedding import feature_strips
     from rsfm.inference_config import TilingConfig
-    from rsfm.mapping import feature_strips
 
     card = model_file.load(model_path).card
     if not card.units and card.bands != pair.before.bands:

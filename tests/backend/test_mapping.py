@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import rasterio
 from rsfm import cli
-from rsfm.mapping import classify, fit_components
+from rsfm.embedding import fit_components
+from rsfm.segmentation import classify
 
 from .test_bad_input import inside, write_labels
 

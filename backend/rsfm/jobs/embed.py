@@ -39,6 +39,6 @@ class Embed(Job):
     Config = EmbedConfig
 
     def run(self, config: EmbedConfig, run: Run) -> dict[str, Any]:
-        from rsfm.mapping import embed
+        from rsfm.embedding import embed
 
         return embed(config, run)

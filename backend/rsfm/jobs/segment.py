@@ -35,6 +35,6 @@ class Segment(Job):
     Config = SegmentConfig
 
     def run(self, config: SegmentConfig, run: Run) -> dict[str, Any]:
-        from rsfm.mapping import segment
+        from rsfm.segmentation import segment
 
         return segment(config, run)
