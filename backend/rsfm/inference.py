@@ -44,7 +44,7 @@ class TileNetwork(nn.Module):
 
     @abstractmethod
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
-        """Return outputs_BKhw, of S / stride cells a side.
+        """Return outputs_BKhw, of S / stride cells a side, which may be written over.
 
         Args:
             pixels_BCSS: float32, in the raster's own unit, 0 where invalid.
@@ -133,11 +133,6 @@ class _Runner:
         self._valid = [torch.zeros((batch_size, side, side), dtype=torch.bool, pin_memory=far) for _ in range(2)]
         self._places: list[tuple[int, int]] = []
         self._slot, self._running = 0, _Results([], torch.empty(0))
-        cells = layout.plan.core // layout.plan.stride
-        self._weighted = [torch.empty(0)] * 2
-        if layout.plan.blended:
-            weighted = (batch_size, network.outputs, cells, cells)
-            self._weighted = [torch.empty(weighted, device=device) for _ in range(1 if far else 2)]
 
     def add(self, row: int, column: int, pixels_CSS: np.ndarray, valid_SS: np.ndarray) -> bool:
         """Put a tile into the batch, and tell whether the batch is full."""
@@ -168,17 +163,23 @@ class _Runner:
         pixels_BCSS = self._pixels[slot].to(self._device, non_blocking=True)
         valid_BSS = self._valid[slot].to(self._device, non_blocking=True)
         outputs_BKNN = self._forward(pixels_BCSS, valid_BSS)[: len(places)]
-        if self._plan.blended:
-            rows, columns = (list(index) for index in zip(*places, strict=True))
-            weights_BNN = self._weights[0][rows][:, :, None] * self._weights[1][columns][:, None, :]
-            weighted_BKNN = self._weighted[slot % len(self._weighted)][: len(places)]
-            outputs_BKNN = torch.mul(outputs_BKNN, weights_BNN[:, None], out=weighted_BKNN)
+        self._weigh(outputs_BKNN, places)
         if self._device.type != "cuda":
             return _Results(places, outputs_BKNN.cpu())
         home_BKNN = torch.empty(outputs_BKNN.shape, pin_memory=True).copy_(outputs_BKNN, non_blocking=True)
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ready.record(torch.cuda.current_stream(self._device))
         return _Results(places, home_BKNN, ready)
+
+    def _weigh(self, outputs_BKNN: Tensor, places: list[tuple[int, int]]) -> None:
+        """Multiply with the weights, in place, where they are not 1."""
+        if not self._plan.shared:
+            return
+        row_BN, column_BN = (
+            weights_TN[list(index)] for weights_TN, index in zip(self._weights, zip(*places, strict=True), strict=True)
+        )
+        for rows, columns in self._plan.shared_parts:
+            outputs_BKNN[:, :, rows, columns] *= row_BN[:, None, rows, None] * column_BN[:, None, None, columns]
 
     def _forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
         """Run the network; a batch that does not fit is run in two halves."""

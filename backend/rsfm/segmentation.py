@@ -21,6 +21,7 @@ from rsfm.outputs.classes import Classes
 from rsfm.outputs.confidence import Confidence
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
+from rsfm.raster.largest import find_largest
 from rsfm.raster.polygons import polygonise
 from rsfm.raster.reader import check_has_valid_pixels
 from rsfm.raster.writer import RasterWriter
@@ -77,36 +78,33 @@ def _map_classes(
             np.add(counts, np.bincount(rows_CHW.ravel(), minlength=256), out=counts)
 
         def finish(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
-            label_HW, share_HW = classify(logits_KHW, valid_HW)
-            maps: tuple[NDArray[Any], ...] = (label_HW, share_HW)
+            label_HW, largest_HW = find_largest(logits_KHW, valid_HW, CLASSES_NODATA)
+            maps: list[NDArray[Any]] = [label_HW]
+            if config.confidence:
+                maps.append(softmax_of_largest(logits_KHW, largest_HW, valid_HW))
 
             def write() -> None:
-                for writer, rows_HW in zip(writers, maps, strict=False):
+                for writer, rows_HW in zip(writers, maps, strict=True):
                     writer.write(rows_HW[None])
                 np.add(counts, np.bincount(label_HW.ravel(), minlength=256), out=counts)
 
-            return write, label_HW.nbytes + share_HW.nbytes
+            return write, sum(rows_HW.nbytes for rows_HW in maps)
 
         map_rows(network, place, row, unfinished, finish, run)
     return counts
 
 
-def classify(
-    logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the class of each pixel, 1 for the first and 255 where invalid, and its softmax, NaN where invalid."""
-    label_HW = np.zeros(valid_HW.shape, np.uint8)
-    best_HW = logits_KHW[0].copy()
-    for index in range(1, len(logits_KHW)):  # eight times as fast as argmax on the CPU
-        better_HW = logits_KHW[index] > best_HW
-        label_HW[better_HW] = index
-        np.maximum(best_HW, logits_KHW[index], out=best_HW)
-    total_HW = np.zeros(valid_HW.shape, np.float32)
+def softmax_of_largest(
+    logits_KHW: NDArray[np.float32], largest_HW: NDArray[np.float32], valid_HW: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the softmax of the largest logit of each pixel, NaN where invalid."""
+    total_HW, part_HW = np.zeros(valid_HW.shape, np.float32), np.empty(valid_HW.shape, np.float32)
     for logits_HW in logits_KHW:
-        total_HW += np.exp(logits_HW - best_HW)
-    label_HW += 1
-    label_HW[~valid_HW] = CLASSES_NODATA
-    return label_HW, np.where(valid_HW, 1 / total_HW, np.nan).astype(np.float32)
+        np.exp(np.subtract(logits_HW, largest_HW, out=part_HW), out=part_HW)
+        total_HW += part_HW
+    np.divide(1, total_HW, out=total_HW)
+    np.copyto(total_HW, np.nan, where=~valid_HW)
+    return total_HW
 
 
 def _palette(model: Model) -> dict[int, tuple[int, int, int]]:

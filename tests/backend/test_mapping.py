@@ -12,7 +12,8 @@ import pytest
 import rasterio
 from rsfm import cli
 from rsfm.embedding import fit_components
-from rsfm.segmentation import classify
+from rsfm.raster.largest import find_largest
+from rsfm.segmentation import softmax_of_largest
 
 from .test_bad_input import inside, write_labels
 
@@ -127,10 +128,11 @@ def test_embedding_has_cells_of_the_encoders_stride_and_ordered_components(work)
     assert 0 < result["explained"] <= 1
 
 
-def test_classify_equals_argmax_and_softmax():
+def test_labels_and_confidence_equal_argmax_and_softmax():
     logits_KHW = np.random.default_rng(0).normal(0, 5, (6, 20, 30)).astype(np.float32)
     valid_HW = np.random.default_rng(1).random((20, 30)) > 0.2
-    label_HW, share_HW = classify(logits_KHW, valid_HW)
+    label_HW, largest_HW = find_largest(logits_KHW, valid_HW, 255)
+    share_HW = softmax_of_largest(logits_KHW, largest_HW, valid_HW)
     assert np.array_equal(label_HW[valid_HW], logits_KHW.argmax(0)[valid_HW] + 1)
     assert (label_HW[~valid_HW] == 255).all()
     softmax_KHW = np.exp(logits_KHW) / np.exp(logits_KHW).sum(0)

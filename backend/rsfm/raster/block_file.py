@@ -95,9 +95,13 @@ class BlockFile:
                 self.end += LEADER + len(data) + TRAILER
         self._enter(index, offsets, sizes)
 
+    def flush(self) -> None:
+        """Make sure that what was written can be read."""
+        self._file.flush()
+
     def sync(self) -> None:
         """Make sure that what was written is on the disk."""
-        self._file.flush()
+        self.flush()
         os.fsync(self._file.fileno())
 
     def cut(self, rows_of_blocks: int, end: int) -> None:

@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.output import RasterKind
 from rsfm.raster.block_file import BlockFile, Look
-from rsfm.raster.cog import Written, checksum, make_cog
+from rsfm.raster.cog import Pyramid, Written, checksum, make_cog
 from rsfm.raster.grid import Grid
 from rsfm.raster.journal import Journal
 
@@ -24,6 +24,8 @@ MAX_EXPECTED_RATIO = {"i": 0.3, "u": 0.3, "f": 0.9}
 READ_ROWS = 512
 SYNC_SECONDS = 1.0
 """At most this much work is lost with the process."""
+FOLLOWED = 2
+"""Rows of blocks that go into the pyramid with each that is written: this one, and one of an earlier start."""
 
 
 class RasterWriter:
@@ -138,7 +140,7 @@ class RasterWriter:
                 raise self._failure(error) from error
 
     def go_back(self, row: int) -> None:
-        """Forget the rows from `row` on, a whole number of blocks."""
+        """Forget the rows from `row` on, a whole number of blocks, of an earlier start."""
         if row >= self.row or self.complete:
             return
         count = row // self._file.block
@@ -172,6 +174,7 @@ class RasterWriter:
             if self._keeps:
                 self.path.unlink(missing_ok=True)  # what a Stop left, less than a row of blocks
         self._file = BlockFile(self._rows_file, self.kind, self.grid, self.bands, look, go_on=go_on)
+        self._pyramid = Pyramid(self._file)
         for entry in self._journal.entries:
             self._written.append(Written(entry["row"], entry["height"], entry["checksum"]))
             self.row = entry["row"] + entry["height"]
@@ -192,6 +195,7 @@ class RasterWriter:
         self._written.append(written)
         self._entries.append({**written._asdict(), "end": self._file.end})
         self.row += rows_CHW.shape[1]
+        self._pyramid.follow(self._written, FOLLOWED)
         if self._keeps and time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync()
 
@@ -205,7 +209,7 @@ class RasterWriter:
         if self.height != self.grid.height:
             raise ValueError(f"Only {self.height} of {self.grid.height} rows were written.")
         self._sync()
-        make_cog(self._file, self._written, self._partial, self._check)
+        make_cog(self._file, self._written, self._pyramid, self._partial, self._check)
         os.replace(self._partial, self.path)
         self.complete = True
 
@@ -227,6 +231,7 @@ class RasterWriter:
 
     def _close(self, keep: bool) -> None:
         """Close the files, and remove them; the journal first, for without it rows at the path count as complete."""
+        self._pyramid.close()
         with suppress(OSError):
             self._journal.close()
         with suppress(OSError):

@@ -29,7 +29,7 @@ def test_tiles_stand_where_the_network_can_take_them(tiling, multiple, stride, m
     else:
         assert plan.halo >= margin
         assert plan.core == plan.step
-        assert not plan.blended
+        assert plan.shared == 0
 
 
 @given(tilings, sizes, multiples, strides, margins)
