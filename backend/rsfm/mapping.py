@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from rsfm import __version__
 from rsfm.batch_size import choose_batch
@@ -58,7 +59,8 @@ def map_rows(
     top = max((cells.row + row) * network.stride, window.row)
     rest = window._replace(row=top, height=window.row + window.height - top)
     done = row / cells.height
-    _compute_as_before(network, place, unfinished, run)
+    side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
+    compute_as_before(network, raster.bands, side, device, unfinished, run)
     inside = None if area.outlines is None else area.inside
     with Background() as background:
         run_tiles(
@@ -75,12 +77,14 @@ def map_rows(
         )
 
 
-def _compute_as_before(network: TileNetwork, place: Place, unfinished: Unfinished, run: Run) -> None:
-    """Choose what the last digits depend on at the first start, and keep to it at every later."""
-    raster, _, tiling, device = place
+def compute_as_before(network: nn.Module, bands: int, side: int, device: str, unfinished: Unfinished, run: Run) -> None:
+    """Choose what the last digits depend on at the first start, and keep to it at every later.
+
+    Args:
+        side: of a tile, in pixels.
+    """
     if "batch" not in unfinished.kept:
-        side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
-        batch = choose_batch(network, raster.bands, side, device, unfinished.model)
+        batch = choose_batch(network, bands, side, device, unfinished.model)
         unfinished.keep(batch=batch, device=device, threads=torch.get_num_threads())
     if unfinished.kept["device"] != device:
         run.warning(

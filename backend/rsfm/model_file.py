@@ -95,6 +95,12 @@ class Model:
         """Build the head with fresh weights; errors as in `head`."""
         if self.card.head is None:
             raise UserError("This model is an encoder without a head. Choose one made by fine-tuning.", "model")
+        if self.card.head["name"] not in registry.names(heads):
+            raise UserError(
+                f"The model '{self.card.title}' is not made for this. Choose one made by 'Fine-Tune on Polygons' under "
+                "'Model'; one that finds objects is for 'Find Objects'.",
+                "model",
+            )
         member = registry.member(heads, self.card.head["name"], Head)  # type: ignore[type-abstract]
         return member(member.Config.model_validate(self.card.head), width, len(self.card.classes))
 

@@ -24,3 +24,15 @@ class RasterKind:
     nodata: ClassVar[float]
     overviews: ClassVar[Resampling]
     predictor: ClassVar[int]
+
+
+class VectorKind:
+    """How a kind of shapes is stored.
+
+    Attributes:
+        name: the module's name.
+        fields: names of the attributes, in order.
+    """
+
+    name: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
