@@ -15,6 +15,7 @@ class RasterKind:
         name: the module's name.
         dtype: numpy's name of the data type.
         nodata: what invalid pixels hold.
+        scale: what a stored number is multiplied with to be the value; software that reads the file does it.
         overviews: how pyramids are made.
         predictor: of DEFLATE: 2 for integers, 3 for floats.
     """
@@ -22,6 +23,7 @@ class RasterKind:
     name: ClassVar[str]
     dtype: ClassVar[str]
     nodata: ClassVar[float]
+    scale: ClassVar[float] = 1.0
     overviews: ClassVar[Resampling]
     predictor: ClassVar[int]
 

@@ -22,6 +22,7 @@ class SegmentConfig(Config):
         None, description="Map this part only: a rectangle, polygons, or a vector file; empty maps the whole raster."
     )
     confidence: bool = Field(True, description="Make a layer of the confidence, from 0 to 1.")
+    probabilities: bool = Field(False, description="Make a layer with the probability of each class as a band.")
     polygons: bool = Field(False, description="Make polygons with class and area.")
     minimum_area: SquareMetres = Field(0, ge=0, le=1e9, description="Polygons smaller than this join their neighbours.")
     tiling: TilingConfig = Field(TilingConfig(), description="How the raster is cut.")

@@ -167,6 +167,8 @@ def _template(kind: type[RasterKind], grid: Grid, bands: int, block: int, look: 
                 dataset.set_band_description(number, name)
             if look.colours:
                 dataset.write_colormap(1, {value: (*colour, 255) for value, colour in look.colours.items()})
+            if kind.scale != 1:
+                dataset.scales = [kind.scale] * bands
             dataset.update_tags(**look.metadata)
         return tiff.read_directory(memory.read())
 
