@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfm.errors import Stopped
-from rsfm.inference import TileNetwork
+from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.mapping import Place, map_rows
 from rsfm.raster.background import Work
@@ -27,6 +27,8 @@ from rsfm.unfinished import Unfinished
 RECORD = "objects.journal"
 RECORD_SECONDS = 5.0
 """At most about this much work is lost with the process."""
+
+BATCH = 4
 
 Values = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -107,3 +109,20 @@ def pool(
         results.keep(pooling, now=True)
         raise
     results.keep(pooling, now=True)
+
+
+def pool_all(network: TileNetwork, raster: Raster, objects: Objects, device: str, run: Run) -> Pooled:
+    """Pool what a network says of the cells of objects, and return all objects in their order."""
+    seen, parts = Remembered(raster), list[Pooled]()
+    pooling = Pooling(objects, network.outputs, network.stride, parts.append)
+
+    def finish(outputs_Khw: NDArray[np.float32], _: NDArray[np.bool_]) -> None:
+        window = pooling.pixels(pooling.row, outputs_Khw.shape[1])
+        pooling.add(outputs_Khw, seen.valid(window))
+        seen.forget(window.row)
+
+    window, inside = objects.area.window, objects.area.inside
+    network = network.to(device)
+    run_tiles(network, seen, window, TilingConfig(), device, BATCH, finish, run.check, lambda _: None, inside)
+    together = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return Pooled(*together).take(np.argsort(together[0]))

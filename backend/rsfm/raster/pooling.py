@@ -35,6 +35,16 @@ class Pooled(NamedTuple):
     mean_JK: NDArray[np.float64]
     std_JK: NDArray[np.float64]
 
+    def take(self, chosen: NDArray[Any]) -> "Pooled":
+        """Return some of the objects, by their places or by flags."""
+        return Pooled(
+            self.object_J[chosen],
+            self.pixels_J[chosen],
+            self.valid_J[chosen],
+            self.mean_JK[chosen],
+            self.std_JK[chosen],
+        )
+
 
 class Pooling:
     """Takes rows of cells from top to bottom, and hands over objects as soon as no later row can change them.
