@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import Encoder
+from rsfm.errors import UserError
 from rsfm.head import Head
 from rsfm.inference import TileNetwork
 from rsfm.model_file import Model
@@ -81,6 +82,16 @@ def make_source(name: str, model: Model) -> Source:
 
 
 def head_network(model: Model) -> HeadNetwork:
-    """Build the network of a fine-tuned model."""
+    """Build the network of a fine-tuned model.
+
+    Raises:
+        UserError: it reads no single pixels.
+    """
+    if model.card.objects is not None:
+        raise UserError(
+            "This model learnt classes of whole polygons or tiles and knows none of single pixels. Use it under "
+            "'Classify Polygons or Tiles', or choose a model made by 'Fine-Tune on Polygons'.",
+            "model",
+        )
     source = make_source(model.card.source, model)
     return HeadNetwork(source, model.head(source.width), model.card.statistics).eval()

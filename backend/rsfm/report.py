@@ -17,6 +17,7 @@ svg{background:#fafafa;border:1px solid #ddd}pre{background:#f7f7f7;padding:1em;
 WORDS = {
     "mean_iou_polygons": "Mean IoU on held-out polygons (cross-validation)",
     "mean_iou_blocks": "Mean IoU on held-out blocks",
+    "accuracy_polygons": "Overall accuracy by cross-validation over polygons",
     "accuracy_blocks": "Overall accuracy on held-out blocks",
     "classes": "Classes on held-out blocks",
     "confusion": "Pixels on held-out blocks: truth in rows, map in columns",
