@@ -37,8 +37,12 @@ SAMPLED_CELLS = 100_000
 PERCENTILES = (2, 98)
 
 
-def embed(config: EmbedConfig, run: Run) -> dict[str, Any]:
-    """Write the embedding of a raster: principal components fitted on a sample of the whole area."""
+def embed(config: EmbedConfig, run: Run, basis: Path | None = None) -> dict[str, Any]:
+    """Write the embedding of a raster: principal components fitted on a sample of the whole area.
+
+    Args:
+        basis: folder of components that were fitted before, such as on several rasters.
+    """
     device = choose_device(config.device, run)
     model = model_file.load(config.model)
     with open_for(model, config.raster) as raster:
@@ -46,15 +50,20 @@ def embed(config: EmbedConfig, run: Run) -> dict[str, Any]:
         check_has_valid_pixels(raster)
         place = Place(raster, area, config.tiling, device)
         with Unfinished(run, raster, config.model, config.model_dump_json()) as unfinished:
-            return _map_features(place, model, config, unfinished, run)
+            return _map_features(place, model, config, unfinished, run, basis)
 
 
-def _map_features(place: Place, model: Model, config: EmbedConfig, unfinished: Unfinished, run: Run) -> dict[str, Any]:
+def _map_features(
+    place: Place, model: Model, config: EmbedConfig, unfinished: Unfinished, run: Run, folder: Path | None
+) -> dict[str, Any]:
     """Write the components, from where an earlier start ended."""
     raster, area, _, device = place
     plain = EncoderNetwork(model.encoder(), model.card.statistics).to(device)
     run.progress(0, "Sampling features for the principal components")
-    basis = _keep_basis(unfinished, lambda: fit_components(_sample(plain, place, config, run), config.components))
+    basis = keep_basis(
+        folder or unfinished.folder,
+        lambda: fit_components(sample_features(plain, place, config, run), config.components),
+    )
     network = EncoderNetwork(
         plain.encoder, model.card.statistics, torch.from_numpy(basis.mean_D), torch.from_numpy(basis.components_KD)
     ).to(device)
@@ -126,9 +135,9 @@ def feature_strips(
     return raster.grid.shrink(network.stride).crop(window.cells(network.stride)), network.outputs
 
 
-def _keep_basis(unfinished: Unfinished, fit: Callable[[], Basis]) -> Basis:
+def keep_basis(folder: Path, fit: Callable[[], Basis]) -> Basis:
     """Fit the components at the first start, and take the same ones at every later."""
-    file = unfinished.folder / "basis.npz"
+    file = folder / "basis.npz"
     if not file.exists():
         basis = fit()
         partial = file.with_name("basis.partial.npz")
@@ -139,8 +148,10 @@ def _keep_basis(unfinished: Unfinished, fit: Callable[[], Basis]) -> Basis:
         return Basis(kept["mean"], kept["components"], ranges, float(kept["kept"]))
 
 
-def _sample(network: EncoderNetwork, place: Place, config: EmbedConfig, run: Run) -> NDArray[np.float32]:
-    """Sample features from tiles spread over the area."""
+def sample_features(
+    network: EncoderNetwork, place: Place, config: EmbedConfig, run: Run, tiles: int = SAMPLED_TILES
+) -> NDArray[np.float32]:
+    """Sample features from so many tiles, or fewer, spread over the area."""
     window = place.area.window
     random = np.random.default_rng(config.seed)
     side = min(config.tiling.tile_size, window.height, window.width)
@@ -150,7 +161,7 @@ def _sample(network: EncoderNetwork, place: Place, config: EmbedConfig, run: Run
     def keep(features_DHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
         parts.append(features_DHW[:, valid_HW].T)
 
-    tiles = min(SAMPLED_TILES, max(1, window.height * window.width // side**2))
+    tiles = min(tiles, max(1, window.height * window.width // side**2))
     for _ in range(tiles):
         run.check()
         row = window.row + int(random.integers(window.height - side + 1))

@@ -21,6 +21,8 @@ from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model
 from rsfm.raster.area import Area
 from rsfm.raster.background import Background, Work
+from rsfm.raster.collection_source import entry_of
+from rsfm.raster.dates import date_tags
 from rsfm.raster.reader import Raster
 from rsfm.raster.tiling import plan_tiles
 from rsfm.runs import Run
@@ -109,6 +111,7 @@ def reported(path: Path, report: Callable[[], None]) -> Iterator[None]:
 def provenance(model: Model, raster: Raster, config: str, device: str) -> dict[str, str]:
     """Say in an output's metadata where it comes from."""
     return {
+        **date_tags(entry_of(raster)),
         "RSFM_VERSION": __version__,
         "RSFM_MODEL": model.card.title,
         "RSFM_SOURCE": raster.name,

@@ -81,7 +81,12 @@ def common_row(*writers: RasterWriter) -> int:
 def _raster_identity(raster: Raster) -> dict[str, Any]:
     """Name a raster, with the size and the time of its file where it has one."""
     path = Path(raster.path)
-    found: dict[str, Any] = {"path": raster.path, "shape": [raster.bands, raster.grid.height, raster.grid.width]}
+    entry = getattr(raster, "entry", None)
+    found: dict[str, Any] = {
+        "entry": entry and entry.model_dump(mode="json"),
+        "path": raster.path,
+        "shape": [raster.bands, raster.grid.height, raster.grid.width],
+    }
     if path.is_file():
         status = os.stat(path)
         found |= {"bytes": status.st_size, "modified": status.st_mtime_ns}

@@ -16,7 +16,10 @@ class EmbedConfig(Config):
     Places with the same colour look alike to the encoder.
     """
 
-    raster: RasterPath = Field(description="Raster to embed.")
+    raster: RasterPath = Field(
+        description="Raster to embed, or a collection to embed one by one, in the same colours.",
+        json_schema_extra={"collections": True},
+    )
     model: ModelPath = Field(
         description="Pretrained encoder or fine-tuned model.", json_schema_extra={"needs": "encoder"}
     )
@@ -39,6 +42,8 @@ class Embed(Job):
     Config = EmbedConfig
 
     def run(self, config: EmbedConfig, run: Run) -> dict[str, Any]:
+        from rsfm.each_raster import each_raster
         from rsfm.embedding import embed
+        from rsfm.shared_components import share_components
 
-        return embed(config, run)
+        return each_raster(config, run, embed, share_components)

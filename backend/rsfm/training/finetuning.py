@@ -13,6 +13,7 @@ from rsfm.jobs.finetune import FinetuneConfig
 from rsfm.jobs.finetune_scenes import FinetuneScenesConfig
 from rsfm.model_file import Card, ClassName, Model
 from rsfm.raster.blocks import Split, polygon_folds, split_blocks, write_split
+from rsfm.raster.collection_source import open_source
 from rsfm.raster.footprint import footprint
 from rsfm.raster.grid import Grid
 from rsfm.raster.in_units import in_units
@@ -147,7 +148,7 @@ def open_for(model: Model, path: str) -> Raster:
     Raises:
         UserError: it cannot be used, or its bands are not the model's.
     """
-    raster = open_raster(path)
+    raster = open_source(path)
     try:
         return as_read_by(model, raster)
     except UserError:
