@@ -17,6 +17,7 @@ class RasterKind:
         nodata: what invalid pixels hold.
         overviews: how pyramids are made.
         predictor: of DEFLATE: 2 for integers, 3 for floats.
+        bits: of a number in the file, where they are fewer than its type has.
     """
 
     name: ClassVar[str]
@@ -24,3 +25,4 @@ class RasterKind:
     nodata: ClassVar[float]
     overviews: ClassVar[Resampling]
     predictor: ClassVar[int]
+    bits: ClassVar[int | None] = None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from rsfm import cli
-from rsfm.embedding import fit_components
+from rsfm.components import fit_components
 from rsfm.segmentation import classify
 
 from .test_bad_input import inside, write_labels
