@@ -48,11 +48,13 @@ def map_rows(
     unfinished: Unfinished,
     finish: Callable[[NDArray[np.float32], NDArray[np.bool_]], tuple[Work, int]],
     run: Run,
+    part: tuple[float, float] = (0, 1),
 ) -> None:
     """Run a network over the rows from `row` of the result on.
 
     Args:
         finish: returns what is to be done with rows in another thread, and the bytes that it holds.
+        part: of the whole work that this is, first and end; for the progress.
     """
     raster, area, tiling, device = place
     cells, window = area.window.cells(network.stride), area.window
@@ -60,7 +62,7 @@ def map_rows(
         return
     top = max((cells.row + row) * network.stride, window.row)
     rest = window._replace(row=top, height=window.row + window.height - top)
-    done = row / cells.height
+    done = part[0] + (part[1] - part[0]) * row / cells.height
     side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
     compute_as_before(network, raster.bands, side, device, unfinished, run)
     inside = None if area.outlines is None else area.inside
@@ -74,9 +76,13 @@ def map_rows(
             int(unfinished.kept["batch"]),
             lambda rows_KHW, valid_HW: background.do(*finish(rows_KHW, valid_HW)),
             run.check,
-            lambda part: run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped"),
+            lambda ran: _tell(run, done + (part[1] - done) * ran),
             inside,
         )
+
+
+def _tell(run: Run, done: float) -> None:
+    run.progress(done * MAPPED, f"{done:.0%} is mapped")
 
 
 def compute_as_before(network: nn.Module, bands: int, side: int, device: str, unfinished: Unfinished, run: Run) -> None:

@@ -18,6 +18,7 @@ class RasterKind:
         scale: what a stored number is multiplied with to be the value; software that reads the file does it.
         overviews: how pyramids are made.
         predictor: of DEFLATE: 2 for integers, 3 for floats.
+        bits: of a number in the file, where they are fewer than its type has.
     """
 
     name: ClassVar[str]
@@ -26,6 +27,7 @@ class RasterKind:
     scale: ClassVar[float] = 1.0
     overviews: ClassVar[Resampling]
     predictor: ClassVar[int]
+    bits: ClassVar[int | None] = None
 
 
 class VectorKind:

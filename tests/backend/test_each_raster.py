@@ -1,4 +1,4 @@
-"""Several rasters in one run: each as if alone, one that fails costs nothing, and dates go where they are looked for."""
+"""Several rasters in one run: each as if alone, a failure costs nothing, and dates are found."""
 
 import json
 import subprocess

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from rsfm import cli
-from rsfm.embedding import fit_components
+from rsfm.components import fit_components
 from rsfm.raster.largest import find_largest
 from rsfm.segmentation import probabilities, softmax_of_largest
 
