@@ -183,7 +183,9 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         fields=_fields(entry, definitions) if kind == "group" else (),
         options=options,
         details={
-            key: value for key, value in entry.items() if key in {"needs", "of", "filter", "minItems", "minLength"}
+            key: value
+            for key, value in entry.items()
+            if key in {"needs", "of", "filter", "minItems", "minLength", "rectangle"}
         },
     )
 

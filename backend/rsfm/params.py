@@ -52,9 +52,8 @@ FilePath = Annotated[str, Field(min_length=1), Hint(widget="file")]
 """A file that is no layer; the schema entry `filter` names its kinds, such as "Weights (*.pth *.ckpt)"."""
 ModelPath = Annotated[str, Field(min_length=1), Hint(widget="model")]
 OptionalModelPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="model", optional=True)]
+Rectangle = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="area", optional=True, rectangle=True)]
+"""West, south, east, north in the raster's own CRS, separated by commas; None is the whole raster."""
 Area = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="area", optional=True)]
-"""West, south, east, north in the raster's own CRS, separated by commas; None is the whole raster.
-
-Jobs that make maps also take polygons, as WKT or in a vector file (`raster/area.py`).
-"""
+"""A rectangle, or polygons as WKT or in a vector file (`raster/area.py`); None is the whole raster."""
 Device = Annotated[str, Hint(widget="device", advanced=True)]
