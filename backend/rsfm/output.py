@@ -16,7 +16,7 @@ class RasterKind:
         dtype: numpy's name of the data type.
         nodata: what invalid pixels hold.
         overviews: how pyramids are made.
-        predictor: of DEFLATE: 2 for integers, 3 for floats.
+        predictor: of DEFLATE: 1, which is none, for classes, 2 for other integers, 3 for floats.
     """
 
     name: ClassVar[str]
