@@ -49,7 +49,7 @@ def paint_classes(layer: QgsRasterLayer, classes: Sequence[Class]) -> None:
     layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, entries))
 
 
-def paint_ramp(layer: QgsRasterLayer, low: float, high: float) -> None:
+def paint_ramp(layer: QgsRasterLayer, low: float, high: float, band: int = 1) -> None:
     """Show one band in viridis."""
     stops = [
         QgsGradientStop(index / (len(VIRIDIS) - 1), QColor(VIRIDIS[index])) for index in range(1, len(VIRIDIS) - 1)
@@ -59,7 +59,7 @@ def paint_ramp(layer: QgsRasterLayer, low: float, high: float) -> None:
     colours.classifyColorRamp(LEGEND_STEPS)
     shader = QgsRasterShader()
     shader.setRasterShaderFunction(colours)
-    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1, shader)
+    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), band, shader)
     renderer.setClassificationMin(low)
     renderer.setClassificationMax(high)
     layer.setRenderer(renderer)

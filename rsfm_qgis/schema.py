@@ -124,6 +124,27 @@ def choice_values(field: Field, values: dict[str, Any]) -> dict[str, Any]:
     return {"name": option.name, **complete(option.fields, {**base, **values})}
 
 
+def combine(fields: tuple[Field, ...], known: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known with what is said put over it, group by group; another option takes nothing over."""
+    found = {**known, **said}
+    for field in fields:
+        before, after = known.get(field.name) or {}, said.get(field.name) or {}
+        if field.kind == "group" and before and after:
+            found[field.name] = combine(field.fields, before, after)
+        elif field.kind == "choice" and before:
+            name = before.get("name", (field.default or {}).get("name"))
+            if after.get("name", name) == name:
+                found[field.name] = combine(find_option(field, name).fields, before, after)
+    return found
+
+
+def asks(fields: tuple[Field, ...]) -> bool:
+    """Tell whether there is a parameter that has no default, in groups and options too."""
+    return any(
+        field.required or asks(field.fields) or any(asks(option.fields) for option in field.options) for field in fields
+    )
+
+
 def find_option(field: Field, name: Any) -> Option:
     """Find an option by name; the first one where no name is given."""
     return next((option for option in field.options if option.name == name), field.options[0])

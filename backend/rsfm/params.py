@@ -44,6 +44,7 @@ RasterPath = Annotated[str, Field(min_length=1), Hint(widget="raster")]
 OptionalRasterPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="raster", optional=True)]
 RasterPaths = Annotated[list[str], Field(min_length=1), Hint(widget="rasters")]
 VectorPath = Annotated[str, Field(min_length=1), Hint(widget="vector")]
+OptionalVectorPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="vector", optional=True)]
 """A file, or "file|layername=name" as QGIS writes it."""
 FieldName = Annotated[str, Hint(widget="field")]
 """Name of an attribute; the schema entry `of` names the vector parameter it belongs to."""

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rsfm import runs
+from rsfm import curves, runs
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;
 color:#1a1a1a;background:#fff}
@@ -14,10 +14,10 @@ th{background:#f2f2f2}td.number{text-align:right;font-variant-numeric:tabular-nu
 p.note{background:#eef5fb;border-left:4px solid #0072b2;padding:.5em 1em}
 p.warning{background:#fdf3e3;border-left:4px solid #e69f00;padding:.5em 1em}
 svg{background:#fafafa;border:1px solid #ddd}pre{background:#f7f7f7;padding:1em;overflow:auto}"""
-WIDTH, HEIGHT, EDGE = 640, 220, 36
 WORDS = {
     "mean_iou_polygons": "Mean IoU on held-out polygons (cross-validation)",
     "mean_iou_blocks": "Mean IoU on held-out blocks",
+    "accuracy_polygons": "Overall accuracy by cross-validation over polygons",
     "accuracy_blocks": "Overall accuracy on held-out blocks",
     "classes": "Classes on held-out blocks",
     "confusion": "Pixels on held-out blocks: truth in rows, map in columns",
@@ -56,30 +56,10 @@ def _curves(events: list[dict[str, Any]]) -> list[str]:
     for event in events:
         if event["type"] == "metric":
             series.setdefault(event["name"], []).append((event["step"], event["value"]))
-    return [f"<h2>{_text(_word(name))}</h2>{_curve(points)}" for name, points in series.items() if len(points) > 1]
-
-
-def _curve(points: list[tuple[float, float]]) -> str:
-    """Draw a line with the ends of both axes written out."""
-    steps, values = zip(*points, strict=True)
-    low, high = min(values), max(values)
-    span, length = (high - low) or 1.0, (steps[-1] - steps[0]) or 1.0
-
-    def place(step: float, value: float) -> str:
-        x = EDGE * 2 + (step - steps[0]) / length * (WIDTH - 3 * EDGE)
-        y = HEIGHT - EDGE - (value - low) / span * (HEIGHT - 2 * EDGE)
-        return f"{x:.1f},{y:.1f}"
-
-    line = " ".join(place(*point) for point in points)
-    labels = [
-        (4, EDGE + 4, f"{high:.4g}"),
-        (4, HEIGHT - EDGE + 4, f"{low:.4g}"),
-        (EDGE * 2, HEIGHT - 10, f"step {steps[0]:.0f}"),
-        (WIDTH - 3 * EDGE, HEIGHT - 10, f"step {steps[-1]:.0f}"),
-    ]
-    text = "".join(f'<text x="{x}" y="{y}" font-size="12">{label}</text>' for x, y, label in labels)
-    path = f'<polyline fill="none" stroke="#0072b2" stroke-width="1.5" points="{line}"/>'
-    return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img">{path}{text}</svg>'
+    total = series.get("loss")
+    shown = {name: points for name, points in series.items() if name == "loss" or points != total}  # a single part
+    drawn = [curves.draw(name, points) for name, points in shown.items() if len(points) > 1]
+    return ["<h2>Training</h2>", *drawn] if drawn else []
 
 
 def _value(value: Any) -> str:

@@ -106,9 +106,9 @@ def discard(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def remove_partial(folder: Path) -> None:
+def remove_partial(outputs: Path) -> None:
     """Remove files that were being written when the run ended; a finished file has its final name."""
-    for file in (folder / "outputs").glob("*.partial*"):
+    for file in outputs.rglob("*.partial*"):
         file.unlink(missing_ok=True)
 
 
@@ -138,12 +138,16 @@ class Run:
     """A run as its job sees it: where to write, and how to report.
 
     Every report is a line of events.jsonl; `listener`, if given, gets the event as well.
+
+    Attributes:
+        said: is told with every output, such as the date of what it shows.
     """
 
     def __init__(self, folder: Path, listener: Any = None) -> None:
         self.folder = folder
         self.outputs = folder / "outputs"
         self.checkpoints = folder / "checkpoints"
+        self.said: dict[str, Any] = {}
         self._listener = listener
         self._events = open(folder / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._started = time.monotonic()
@@ -178,7 +182,7 @@ class Run:
             kind: a member of `outputs/` here and of `layers/` in the plugin, which says how it looks.
             style: what the look needs beyond the file itself, such as classes with names and colours.
         """
-        self.emit("output", kind=kind, path=str(path), title=title, style=style)
+        self.emit("output", kind=kind, path=str(path), title=title, style=style, **self.said)
 
     def device(self, name: str) -> None:
         """Record the device that does the work."""

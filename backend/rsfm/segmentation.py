@@ -3,6 +3,7 @@
 Shape letters: K classes, H rows, W columns.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ from rsfm.model_file import Model
 from rsfm.networks import head_network
 from rsfm.outputs.classes import Classes
 from rsfm.outputs.confidence import Confidence
+from rsfm.outputs.probability import Probability
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
+from rsfm.raster.grid import Grid, Window
+from rsfm.raster.ground_area import GroundArea
 from rsfm.raster.largest import find_largest
 from rsfm.raster.polygons import polygonise
 from rsfm.raster.reader import check_has_valid_pixels
-from rsfm.raster.writer import RasterWriter
+from rsfm.raster.writer import READ_ROWS, RasterWriter
 from rsfm.runs import Run
 from rsfm.training.finetuning import open_for
 from rsfm.unfinished import Unfinished, common_row
 
-CLASSES_FILE, CONFIDENCE_FILE = "segmentation.tif", "confidence.tif"
-CLASSES_NODATA = 255
+CLASSES_FILE, CONFIDENCE_FILE, PROBABILITY_FILE = "segmentation.tif", "confidence.tif", "probability.tif"
 
 
 def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
@@ -43,55 +46,74 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
         check_has_valid_pixels(raster)
         place = Place(raster, area, config.tiling, device)
         with Unfinished(run, raster, config.model, config.model_dump_json()) as unfinished:
-            counts = _map_classes(network, place, model, config, unfinished, run)
-        grid = raster.grid.crop(area.window)
+            area_V = _map_classes(network, place, model, config, unfinished, run)
     names = {name.value: name.name for name in model.card.classes}
     if config.polygons:
         _polygons(config, run, names, model)
     return {
-        "area_m2": {name: round(float(counts[value] * grid.pixel_area), 1) for value, name in names.items()},
+        "area_m2": {name: round(float(area_V[value]), 1) for value, name in names.items()},
     }
 
 
 def _map_classes(
     network: TileNetwork, place: Place, model: Model, config: SegmentConfig, unfinished: Unfinished, run: Run
-) -> NDArray[np.int64]:
-    """Write classes and confidence, from where an earlier start ended, and count the pixels of each class."""
+) -> NDArray[np.float64]:
+    """Write the rasters, from where an earlier start ended, and measure the area of each class."""
     grid = place.raster.grid.crop(place.area.window)
-    options: dict[str, Any] = {
-        "metadata": provenance(model, place.raster, config.model_dump_json(), place.device),
-        "unfinished": unfinished.folder,
-        "check": run.check,
-    }
-    counts = np.zeros(256, np.int64)
-    with reported(run.outputs / CLASSES_FILE, lambda: _report_segmentation(config, run, model)), ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                RasterWriter(run.outputs / CLASSES_FILE, Classes, grid, colours=_palette(model), **options)
-            )
-        ]
-        if config.confidence:
-            path = run.outputs / CONFIDENCE_FILE
-            writers.append(stack.enter_context(RasterWriter(path, Confidence, grid, **options)))
-        row = common_row(*writers)
-        for rows_CHW in writers[0].done(row):
-            np.add(counts, np.bincount(rows_CHW.ravel(), minlength=256), out=counts)
+    areas = GroundArea(grid)
+    area_V = np.zeros(256)
+
+    def measure(label_HW: NDArray[np.uint8], row: int) -> None:
+        areas_HW = areas.read(Window(row, 0, *label_HW.shape))
+        np.add(area_V, np.bincount(label_HW.ravel(), areas_HW.ravel(), 256), out=area_V)
+
+    with reported(run.outputs / CLASSES_FILE, lambda: _report_rasters(config, run, model)), ExitStack() as stack:
+        metadata = provenance(model, place.raster, config.model_dump_json(), place.device)
+        writers = [stack.enter_context(writer) for writer in _writers(config, model, grid, metadata, unfinished, run)]
+        row = next_row = common_row(*writers)
+        for index, rows_CHW in enumerate(writers[0].done(row)):
+            measure(rows_CHW[0], index * READ_ROWS)
 
         def finish(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
-            label_HW, largest_HW = find_largest(logits_KHW, valid_HW, CLASSES_NODATA)
-            maps: list[NDArray[Any]] = [label_HW]
-            if config.confidence:
-                maps.append(softmax_of_largest(logits_KHW, largest_HW, valid_HW))
+            maps = _maps(logits_KHW, valid_HW, config)
 
             def write() -> None:
-                for writer, rows_HW in zip(writers, maps, strict=True):
-                    writer.write(rows_HW[None])
-                np.add(counts, np.bincount(label_HW.ravel(), minlength=256), out=counts)
+                nonlocal next_row
+                for writer, rows_CHW in zip(writers, maps, strict=True):
+                    writer.write(rows_CHW)
+                measure(maps[0][0], next_row)
+                next_row += len(valid_HW)
 
-            return write, sum(rows_HW.nbytes for rows_HW in maps)
+            return write, sum(rows_CHW.nbytes for rows_CHW in maps)
 
         map_rows(network, place, row, unfinished, finish, run)
-    return counts
+    return area_V
+
+
+def _writers(
+    config: SegmentConfig, model: Model, grid: Grid, metadata: dict[str, str], unfinished: Unfinished, run: Run
+) -> Iterator[RasterWriter]:
+    """Make the writers of classes, confidence and probabilities, as the config asks."""
+    options: dict[str, Any] = {"metadata": metadata, "unfinished": unfinished.folder, "check": run.check}
+    yield RasterWriter(run.outputs / CLASSES_FILE, Classes, grid, colours=_palette(model), **options)
+    if config.confidence:
+        yield RasterWriter(run.outputs / CONFIDENCE_FILE, Confidence, grid, **options)
+    if config.probabilities:
+        names = [name.name for name in model.card.classes]
+        yield RasterWriter(run.outputs / PROBABILITY_FILE, Probability, grid, len(names), names, **options)
+
+
+def _maps(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_], config: SegmentConfig) -> list[NDArray[Any]]:
+    """Return the rows of each raster, bands first, in the order of the writers."""
+    label_HW, largest_HW = find_largest(logits_KHW, valid_HW, Classes.nodata)
+    maps: list[NDArray[Any]] = [label_HW[None]]
+    if config.confidence or config.probabilities:
+        share_HW = softmax_of_largest(logits_KHW, largest_HW, valid_HW)
+    if config.confidence:
+        maps.append(share_HW[None])
+    if config.probabilities:
+        maps.append(probabilities(logits_KHW, share_HW))
+    return maps
 
 
 def softmax_of_largest(
@@ -107,6 +129,21 @@ def softmax_of_largest(
     return total_HW
 
 
+def probabilities(logits_KHW: NDArray[np.float32], share_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the softmax of each class as the kind stores it.
+
+    Args:
+        share_HW: the largest softmax of each pixel, NaN where invalid.
+    """
+    best_HW = logits_KHW.max(axis=0)
+    stored_KHW = np.empty(logits_KHW.shape, np.uint8)
+    full_HW = np.where(np.isnan(share_HW), 0, share_HW / np.float32(Probability.scale))
+    for logits_HW, stored_HW in zip(logits_KHW, stored_KHW, strict=True):
+        stored_HW[:] = np.rint(np.exp(logits_HW - best_HW) * full_HW)
+    stored_KHW[:, np.isnan(share_HW)] = Probability.nodata
+    return stored_KHW
+
+
 def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     def channels(colour: str) -> tuple[int, int, int]:
         return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
@@ -114,12 +151,14 @@ def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     return {name.value: channels(name.colour) for name in model.card.classes}
 
 
-def _report_segmentation(config: SegmentConfig, run: Run, model: Model) -> None:
+def _report_rasters(config: SegmentConfig, run: Run, model: Model) -> None:
     title = f"Classes of {Path(config.raster).stem}"
     classes = [name.model_dump() for name in model.card.classes]
     run.output("classes", run.outputs / CLASSES_FILE, title, classes=classes)
     if config.confidence:
         run.output("confidence", run.outputs / CONFIDENCE_FILE, "Confidence", minimum=0, maximum=1)
+    if config.probabilities:
+        run.output("probability", run.outputs / PROBABILITY_FILE, "Probability of the classes", classes=classes)
 
 
 def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Model) -> None:

@@ -79,11 +79,11 @@ def _do(run: Run, folder: Path) -> int:
         runs.discard(folder)
         return _end(run, "cancelled", 130)
     except UserError as error:
-        runs.remove_partial(folder)
+        runs.remove_partial(run.outputs)
         run.emit("error", text=str(error), field=error.field)
         return _end(run, "failed", 2, error=str(error))
     except Exception as error:
-        runs.remove_partial(folder)
+        runs.remove_partial(run.outputs)
         log.error("%s", traceback.format_exc())
         text = f"{type(error).__name__}: {error}. The log has the details: {folder / 'log.txt'}"
         run.emit("error", text=text, field=None)

@@ -43,6 +43,21 @@ def test_confidence_goes_from_the_dark_to_the_light_end_of_viridis(qgis_app, mak
     assert nothing[3] == 0
 
 
+def test_probability_has_a_style_for_each_class_and_shows_the_first(qgis_app, make_raster):
+    path = make_raster(np.array([[[250, 0, 255]], [[0, 250, 255]]], "uint8"), nodata=255, scale=0.004)
+    layer = layers.make_layer(Output("probability", str(path), "Probability", {"classes": CLASSES}))
+    dark, light = [0x44, 0x01, 0x54], [0xFD, 0xE7, 0x25]
+    assert layer.styleManager().styles() == ["Maize", "Wheat"]
+    assert layer.styleManager().currentStyle() == "Wheat"
+    for name, band, expected in (("Wheat", 1, [light, dark]), ("Maize", 2, [dark, light]), ("Wheat", 1, [light, dark])):
+        layer.styleManager().setCurrentStyle(name)
+        assert layer.renderer().band() == band
+        assert (layer.renderer().classificationMin(), layer.renderer().classificationMax()) == (0, 1)
+        assert pixels(layer)[0, :2, :3].tolist() == expected
+        assert pixels(layer)[0, 2, 3] == 0
+    assert layer.dataProvider().sample(layer.extent().center(), 1) == (0.0, True)
+
+
 def test_magnitude_without_a_range_uses_the_one_of_the_pixels(qgis_app, make_raster):
     path = make_raster(np.array([[[3.0, 7.0]]], "float32"))
     layer = layers.make_layer(Output("magnitude", str(path), "Magnitude", {}))

@@ -16,12 +16,15 @@ class SegmentConfig(Config):
     Nodata stays nodata, there are no seams, and the map of an area is the crop of the map of the whole.
     """
 
-    raster: RasterPath = Field(description="Raster to map.")
+    raster: RasterPath = Field(
+        description="Raster to map, or a collection to map one by one.", json_schema_extra={"collections": True}
+    )
     model: ModelPath = Field(description="Model made by fine-tuning.", json_schema_extra={"needs": "head"})
     area: Area = Field(
         None, description="Map this part only: a rectangle, polygons, or a vector file; empty maps the whole raster."
     )
     confidence: bool = Field(True, description="Make a layer of the confidence, from 0 to 1.")
+    probabilities: bool = Field(False, description="Make a layer with the probability of each class as a band.")
     polygons: bool = Field(False, description="Make polygons with class and area.")
     minimum_area: SquareMetres = Field(0, ge=0, le=1e9, description="Polygons smaller than this join their neighbours.")
     tiling: TilingConfig = Field(TilingConfig(), description="How the raster is cut.")
@@ -35,6 +38,7 @@ class Segment(Job):
     Config = SegmentConfig
 
     def run(self, config: SegmentConfig, run: Run) -> dict[str, Any]:
+        from rsfm.each_raster import each_raster
         from rsfm.segmentation import segment
 
-        return segment(config, run)
+        return each_raster(config, run, segment)

@@ -16,7 +16,7 @@ from rsfm.raster.collection import Entry
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.mask_layer import MaskLayer
 from rsfm.raster.open_files import OpenFiles
-from rsfm.raster.reader import Raster, open_raster, short_name
+from rsfm.raster.reader import Raster, as_float, open_raster, short_name
 from rsfm.raster.scaling import to_units
 
 
@@ -49,11 +49,21 @@ class EntryRaster(Raster):
         self.numbers = list(numbers or (band.number for band in entry.bands))
         self.bands = len(self.numbers)
         if not self.bands:
-            with self._file() as file:
+            with self.lend() as file:
                 self.bands, self.band_names, self.numbers = file.bands, file.band_names, file.numbers
 
     def close(self) -> None:
         """Do nothing: the files belong to `files`."""
+
+    def release(self) -> None:
+        """Do nothing: `files` closes what is open."""
+
+    def cells(self) -> None:
+        """Return None: a window is scaled and masked as a whole."""
+
+    def lend(self) -> AbstractContextManager[Raster]:
+        """Lend the file itself, whose pixels are as stored; it stays open while it is lent."""
+        return self._open_files.use((self.path, self.wanted), self._open)
 
     def cloudy(self, grid: Grid, window: Window) -> np.ndarray:
         """Tell which pixels of a window of any grid are to be left out by the entry's mask, cloudy_HW."""
@@ -65,13 +75,16 @@ class EntryRaster(Raster):
             return layer.left_out(grid, window)
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
-        with self._file() as file:
-            pixels_CHW[:], valid_HW[:] = file.read(window)
-        valid_HW &= ~self.cloudy(self.grid, window)
-        pixels_CHW[:], valid_HW[:] = to_units(pixels_CHW, valid_HW, self.entry, self.band_names)
+        with self.lend() as file:
+            stored = file.read_native(window)
+        pixels_CHW[:], valid_HW[:] = self.in_units(*stored, self.cloudy(self.grid, window))
 
-    def _file(self) -> AbstractContextManager[Raster]:
-        return self._open_files.use((self.path, self.wanted), self._open)
+    def in_units(
+        self, pixels_CHW: np.ndarray, valid_HW: np.ndarray, cloudy_HW: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn what the file stores into what is learned from."""
+        pixels_CHW, valid_HW = as_float(pixels_CHW, valid_HW)
+        return to_units(pixels_CHW, valid_HW & ~cloudy_HW, self.entry, self.band_names)
 
     def _open(self) -> Raster:
         raster = open_raster(self.path, self.field, self.entry.crs != "", self.wanted)

@@ -10,7 +10,7 @@ import numpy as np
 from rsfm.errors import UserError
 from rsfm.raster.band_names import band_numbers
 from rsfm.raster.collection import Entry
-from rsfm.raster.describing import describe_raster
+from rsfm.raster.collection_source import entry_of
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster, control
 from rsfm.raster.scaling import to_units
@@ -54,7 +54,7 @@ def in_units(raster: Raster, names: Sequence[str]) -> Raster:
     Raises:
         UserError: bands are missing.
     """
-    entry = describe_raster(raster.path)
+    entry = entry_of(raster)
     known = [band.number for band in entry.bands]
     numbers = band_numbers(entry, names)
     missing = [name for name, number in zip(names, numbers, strict=True) if number is None]

@@ -20,7 +20,8 @@ from rsfm.raster.grid import Grid
 from rsfm.raster.journal import Journal
 
 MAX_EXPECTED_RATIO = {"i": 0.3, "u": 0.3, "f": 0.9}
-"""Size after compression by kind of numbers, on the careful side: maps of classes fall far below."""
+"""Size after compression by kind of numbers, on the careful side: maps of classes fall far below, floats with a scale
+do not, whatever type holds them."""
 READ_ROWS = 512
 SYNC_SECONDS = 1.0
 """At most this much work is lost with the process."""
@@ -50,6 +51,7 @@ class RasterWriter:
         metadata: Mapping[str, str] | None = None,
         unfinished: Path | None = None,
         check: Callable[[], None] = lambda: None,
+        scaling: Sequence[tuple[float, float]] = (),
     ) -> None:
         """Prepare the file.
 
@@ -60,6 +62,7 @@ class RasterWriter:
             metadata: tags of the file.
             unfinished: folder in which rows outlive the process; what it holds must be of the same raster.
             check: is called while the file is published, and may raise to end that.
+            scaling: scale and offset a band, by which readers make values of the numbers stored.
 
         Raises:
             UserError: there is too little free space, or the folder cannot be written.
@@ -79,11 +82,11 @@ class RasterWriter:
         if self.complete:
             self.row = grid.height
             return
-        self._check_space()
+        self._check_space("f" if scaling else np.dtype(kind.dtype).kind)
         if not self._keeps:
             self._journal_file.unlink(missing_ok=True)
         try:
-            self._open(Look(band_names, colours or {}, metadata or {}))
+            self._open(Look(band_names, colours or {}, metadata or {}, scaling))
         except (RasterioError, OSError) as error:
             raise self._failure(error) from error
 
@@ -241,11 +244,11 @@ class RasterWriter:
             self._journal_file.unlink(missing_ok=True)
             self._rows_file.unlink(missing_ok=True)
 
-    def _check_space(self) -> None:
+    def _check_space(self, numbers: str) -> None:
         """Make sure that rows, pyramid and finished file fit beside each other."""
-        dtype = np.dtype(self.kind.dtype)
-        pixels = self.bands * self.grid.height * self.grid.width
-        needed = int(pixels * dtype.itemsize * MAX_EXPECTED_RATIO[dtype.kind] * (1 + 1 / 3 + 4 / 3))
+        pixel_bytes = self.bands * (self.kind.bits or 8 * np.dtype(self.kind.dtype).itemsize) / 8
+        pixels = self.grid.height * self.grid.width
+        needed = int(pixels * pixel_bytes * MAX_EXPECTED_RATIO[numbers] * (1 + 1 / 3 + 4 / 3))
         try:
             there = self._rows_file.stat().st_size if self._rows_file.exists() else 0
             free = shutil.disk_usage(self.path.parent).free
