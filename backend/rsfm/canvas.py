@@ -60,7 +60,6 @@ class Canvas:
         while self._row < row:
             self._hand_over()
             self._sums_KNw[:, :-step] = self._sums_KNw[:, step:]
-            self._sums_KNw[:, -step:] = 0
             self._row += 1
 
     def _hand_over(self) -> None:

@@ -17,7 +17,7 @@ class RasterKind:
         nodata: what invalid pixels hold.
         scale: what a stored number is multiplied with to be the value; software that reads the file does it.
         overviews: how pyramids are made.
-        predictor: of DEFLATE: 2 for integers, 3 for floats.
+        predictor: of DEFLATE: 1, which is none, for classes, 2 for other integers, 3 for floats.
         bits: of a number in the file, where they are fewer than its type has.
     """
 

@@ -15,7 +15,7 @@ import rasterio
 from affine import Affine
 from rsfm import cli, runs
 
-from .toy_model import make_model, pixels, run_job, same, write_config
+from ..toy_model import make_model, pixels, run_job, same, write_config
 
 HEIGHT, WIDTH = 1700, 80
 ASKED = {"segment": {"probabilities": True}, "embed": {}}
