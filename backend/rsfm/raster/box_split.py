@@ -92,9 +92,9 @@ def split_boxes(
     if not test_G.any():
         return tuple(splits), "The boxes lie too close together to hold some out, so there is no score. Draw more."
     held = int(np.array(counts)[test_G].sum())
-    metres = sides[0] * grids[0].gsd
+    metres = sorted({f"{side * grid.gsd:.3g}" for side, grid in zip(sides, grids, strict=True)}, key=float)
     return tuple(splits), (
-        f"The score comes from {int(test_G.sum())} of {len(test_G)} blocks of {metres:.4g} m, with {held} of "
+        f"The score comes from {int(test_G.sum())} of {len(test_G)} blocks of {' or '.join(metres)} m, with {held} of "
         f"{int(np.array(counts).sum())} boxes, that were held out."
     )
 

@@ -1,4 +1,4 @@
-"""Windows with boxes to learn from: around boxes and in between, turned and mirrored, blank where nothing may be learned.
+"""Windows with boxes to learn from: around boxes and in between, turned, and blank where nothing may be learned.
 
 Shape letters: B batch, C bands, H rows, W columns, S side of a window, N boxes.
 """

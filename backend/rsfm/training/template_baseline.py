@@ -29,7 +29,7 @@ def make_template(rasters: Sequence[tuple[Raster, Boxes]], value: int, statistic
     if not len(sizes):
         return None
     shape = np.maximum(np.median(sizes, axis=0).round().astype(int), 2)
-    examples = []
+    examples: list[Brightness] = []
     for raster, boxes_N in rasters:
         for left, top, right, bottom in corners(boxes_N[boxes_N["value"] == value]).round().astype(int):
             if len(examples) < MOST_EXAMPLES:
