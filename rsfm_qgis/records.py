@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ENDED = frozenset({"stopped", "cancelled", "failed", "done", "lost"})
+DETECTOR = "faster_rcnn"
 HEADER_LIMIT = 16 * 2**20
 
 
@@ -30,12 +31,13 @@ class Record(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model file: its card's title, and whether it has an encoder and a head."""
+    """A model file: its card's title, and whether it has an encoder, a head that maps classes, or a detector."""
 
     path: str
     title: str
     has_encoder: bool
     has_head: bool
+    has_detector: bool = False
 
 
 def read_record(folder: Path) -> Record:
@@ -91,4 +93,5 @@ def read_model(path: Path) -> Model | None:
     except (OSError, ValueError, KeyError, struct.error):
         return None
     title = card.get("title") or path.stem
-    return Model(str(path), title, card.get("encoder") is not None, card.get("head") is not None)
+    head = (card.get("head") or {}).get("name")
+    return Model(str(path), title, card.get("encoder") is not None, head not in {None, DETECTOR}, head == DETECTOR)

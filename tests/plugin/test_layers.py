@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from qgis.core import QgsRasterLayer, QgsRectangle
+from qgis.core import (
+    QgsExpression,
+    QgsExpressionContext,
+    QgsField,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QVariant
 
 from rsfm_qgis import layers, painting
 from rsfm_qgis.records import Output
@@ -82,6 +90,27 @@ def test_polygons_have_the_colours_of_the_classes(qgis_app, make_polygons):
     path = make_polygons([(0, 0, 2, 1), (4, 4, 2, 2)])
     layer = layers.make_layer(Output("polygons", str(path), "Polygons", {"classes": CLASSES}))
     assert {category.label() for category in layer.renderer().categories()} == {"Wheat", "Maize"}
+
+
+def test_boxes_are_outlines_by_class_with_the_score_where_they_are_seen_large(qgis_app, make_polygons):
+    path = make_polygons([(0, 0, 2, 1), (4, 4, 2, 2)])
+    layer = QgsVectorLayer(str(path), "Boxes")
+    layer.addExpressionField("0.876", QgsField("score", QVariant.Double))
+    layers.style_layer(layer, Output("boxes", str(path), "Objects", {"classes": CLASSES, "label_scale": 800}))
+    assert {category.label() for category in layer.renderer().categories()} == {"Wheat", "Maize"}
+    for category in layer.renderer().categories():
+        assert category.symbol().symbolLayer(0).fillColor().alpha() == 0
+    outline = {
+        each.label(): each.symbol().symbolLayer(0).strokeColor().name() for each in layer.renderer().categories()
+    }
+    assert outline == {"Wheat": "#ff0000", "Maize": "#0000ff"}
+    settings = layer.labeling().settings()
+    feature = next(layer.getFeatures())
+    context = QgsExpressionContext()
+    context.setFeature(feature)
+    assert QgsExpression(settings.fieldName).evaluate(context) == 0.88
+    assert (settings.scaleVisibility, settings.minimumScale) == (True, 800)
+    assert layer.labelsEnabled()
 
 
 def test_blocks_are_shown_by_their_part(qgis_app, make_polygons):

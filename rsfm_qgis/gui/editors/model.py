@@ -53,13 +53,13 @@ class ModelEditor(Editor):
 
     def _list_models(self) -> None:
         chosen = self.value()
-        with_head = self.field.details.get("needs") == "head"
+        needs = str(self.field.details.get("needs", ""))
         self.combo.blockSignals(True)
         self.combo.clear()
         if self.field.optional:
             self.combo.addItem(self.tr("None"), "")
         for model in self.workspace.runs.models():
-            if model.has_head if with_head else model.has_encoder:
+            if {"head": model.has_head, "detector": model.has_detector}.get(needs, model.has_encoder):
                 self.combo.addItem(model.title, model.path)
         for path in self._files:
             self.combo.addItem(Path(path).stem, path)
