@@ -45,6 +45,8 @@ OptionalRasterPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint
 RasterPaths = Annotated[list[str], Field(min_length=1), Hint(widget="rasters")]
 VectorPath = Annotated[str, Field(min_length=1), Hint(widget="vector")]
 """A file, or "file|layername=name" as QGIS writes it."""
+OptionalVectorPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="vector", optional=True)]
+"""The schema entry `geometry` says of what, "polygon" or "point"; polygons where it is absent."""
 FieldName = Annotated[str, Hint(widget="field")]
 """Name of an attribute; the schema entry `of` names the vector parameter it belongs to."""
 FilePath = Annotated[str, Field(min_length=1), Hint(widget="file")]
@@ -56,4 +58,6 @@ Area = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="area"
 
 Jobs that make maps also take polygons, as WKT or in a vector file (`raster/area.py`).
 """
+Points = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="points", optional=True)]
+"""Places "x,y; x,y" in the CRS of the first raster of the form; None is none."""
 Device = Annotated[str, Hint(widget="device", advanced=True)]
