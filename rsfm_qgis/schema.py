@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
-DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "device"})
+DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "points", "device"})
 
 
 class Choice(NamedTuple):
@@ -35,7 +35,7 @@ class Field(NamedTuple):
     """A parameter.
 
     Attributes:
-        kind: raster, rasters, vector, field, file, model, area, device, number, flag, option, text, list,
+        kind: raster, rasters, vector, field, file, model, area, points, device, number, flag, option, text, list,
             group (fields of its own) or choice (options, one of which is chosen by its name).
         minimum, maximum, step: of a number, inclusive; None is unbounded.
         decimals: 0 for an integer; None where as many as the number needs are shown.
@@ -185,7 +185,7 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         details={
             key: value
             for key, value in entry.items()
-            if key in {"needs", "of", "filter", "minItems", "minLength", "rectangle"}
+            if key in {"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle"}
         },
     )
 

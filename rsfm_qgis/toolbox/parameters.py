@@ -30,6 +30,7 @@ from rsfm_qgis.schema import Choice, Field, Option
 
 ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
 POLYGONS = QgsProcessing.SourceType.TypeVectorPolygon
+POINTS = QgsProcessing.SourceType.TypeVectorPoint
 RASTERS = QgsProcessing.SourceType.TypeRaster
 
 
@@ -198,8 +199,9 @@ def _rasters(name: str, label: str, _field: Field, optional: bool, _all: Any) ->
     return QgsProcessingParameterMultipleLayers(name, label, RASTERS, None, optional)
 
 
-def _vector(name: str, label: str, _field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
-    return QgsProcessingParameterVectorLayer(name, label, [POLYGONS], None, optional)
+def _vector(name: str, label: str, field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
+    wanted = POINTS if field.details.get("geometry") == "point" else POLYGONS
+    return QgsProcessingParameterVectorLayer(name, label, [wanted], None, optional)
 
 
 def _attribute(
