@@ -25,7 +25,7 @@ from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.ground_area import GroundArea
-from rsfm.raster.polygons import polygonise
+from rsfm.raster.polygons import Outlines, TooManyPolygons, polygonise
 from rsfm.raster.reader import check_has_valid_pixels
 from rsfm.raster.writer import READ_ROWS, RasterWriter
 from rsfm.runs import Run
@@ -33,6 +33,7 @@ from rsfm.training.finetuning import open_for
 from rsfm.unfinished import Unfinished, common_row
 
 CLASSES_FILE, CONFIDENCE_FILE, PROBABILITY_FILE = "segmentation.tif", "confidence.tif", "probability.tif"
+POLYGONS_FILE = "segmentation.gpkg"
 
 
 def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
@@ -168,7 +169,13 @@ def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Mod
         run.check()
         run.progress(MAPPED + (1 - MAPPED) * part, "Polygons")
 
-    target = run.outputs / "segmentation.gpkg"
-    polygonise(run.outputs / CLASSES_FILE, target, names, config.minimum_area, "class", done)
+    target = run.outputs / POLYGONS_FILE
+    outlines = Outlines(config.minimum_area, config.fill_holes, config.smoothing)
+    confidence = run.outputs / CONFIDENCE_FILE if config.confidence else None
+    try:
+        polygonise(run.outputs / CLASSES_FILE, target, names, outlines, done=done, confidence_path=confidence)
+    except TooManyPolygons as error:
+        run.warning(f"No polygons were made. {error}")
+        return
     classes = [name.model_dump() for name in model.card.classes]
     run.output("polygons", target, "Polygons of the classes", classes=classes)
