@@ -24,7 +24,7 @@ from rsfm.networks import BandNetwork, EncoderNetwork
 from rsfm.outputs.classes import Classes
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
-from rsfm.raster.polygons import polygonise
+from rsfm.raster.polygons import Outlines, TooManyPolygons, polygonise
 from rsfm.raster.reader import Raster, check_has_valid_pixels, open_raster
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
@@ -160,6 +160,10 @@ def _polygons(config: ClusterConfig, run: Run, classes: list[ClassName]) -> None
 
     target = run.outputs / "clusters.gpkg"
     names = {each.value: each.name for each in classes}
-    polygonise(run.outputs / FILE, target, names, config.minimum_area, "class", done)
+    try:
+        polygonise(run.outputs / FILE, target, names, Outlines(minimum_area=config.minimum_area), done=done)
+    except TooManyPolygons as error:
+        run.warning(f"No polygons were made. {error}")
+        return
     said = [each.model_dump() for each in classes]
     run.output("polygons", target, "Polygons of the groups", classes=said)

@@ -3,7 +3,7 @@
 Shape letters: K classes, H rows, W columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,17 @@ from rsfm.raster.background import Work
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.ground_area import GroundArea
 from rsfm.raster.largest import find_largest
-from rsfm.raster.polygons import polygonise
+from rsfm.raster.polygons import Outlines, TooManyPolygons, polygonise
 from rsfm.raster.reader import check_has_valid_pixels
 from rsfm.raster.writer import READ_ROWS, RasterWriter
+from rsfm.result_words import area as area_text
 from rsfm.runs import Run
 from rsfm.training.finetuning import open_for
 from rsfm.unfinished import Unfinished, common_row
 
 CLASSES_FILE, CONFIDENCE_FILE, PROBABILITY_FILE = "segmentation.tif", "confidence.tif", "probability.tif"
+POLYGONS_FILE = "segmentation.gpkg"
+NAMED_CLASSES = 4
 
 
 def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
@@ -50,9 +53,8 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
     names = {name.value: name.name for name in model.card.classes}
     if config.polygons:
         _polygons(config, run, names, model)
-    return {
-        "area_m2": {name: round(float(area_V[value]), 1) for value, name in names.items()},
-    }
+    areas = {name: round(float(area_V[value]), 1) for value, name in names.items()}
+    return {"sentence": sentence(areas), "area_m2": areas}
 
 
 def _map_classes(
@@ -144,6 +146,16 @@ def probabilities(logits_KHW: NDArray[np.float32], share_HW: NDArray[np.float32]
     return stored_KHW
 
 
+def sentence(areas: Mapping[str, float]) -> str:
+    """Say what was mapped: the whole area and the largest classes."""
+    total = sum(areas.values())
+    largest = sorted(areas, key=lambda name: -areas[name])
+    shares = [f"{name} {areas[name] / total:.0%}".replace("%", " %") for name in largest[:NAMED_CLASSES] if total]
+    others = len(largest) - len(shares)
+    parts = [*shares, *([f"{others} other{'s' if others > 1 else ''}"] if shares and others else [])]
+    return f"Mapped {area_text(total)}: {', '.join(parts)}." if parts else "No pixel of the area is valid."
+
+
 def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     def channels(colour: str) -> tuple[int, int, int]:
         return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
@@ -166,7 +178,13 @@ def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Mod
         run.check()
         run.progress(MAPPED + (1 - MAPPED) * part, "Polygons")
 
-    target = run.outputs / "segmentation.gpkg"
-    polygonise(run.outputs / CLASSES_FILE, target, names, config.minimum_area, "class", done)
+    target = run.outputs / POLYGONS_FILE
+    outlines = Outlines(config.minimum_area, config.fill_holes, config.smoothing)
+    confidence = run.outputs / CONFIDENCE_FILE if config.confidence else None
+    try:
+        polygonise(run.outputs / CLASSES_FILE, target, names, outlines, done=done, confidence_path=confidence)
+    except TooManyPolygons as error:
+        run.warning(f"No polygons were made. {error}")
+        return
     classes = [name.model_dump() for name in model.card.classes]
     run.output("polygons", target, "Polygons of the classes", classes=classes)

@@ -116,6 +116,20 @@ def test_boxes_are_outlines_by_class_with_the_score_where_they_are_seen_large(qg
     assert layer.labelsEnabled()
 
 
+def test_attributes_of_polygons_have_names_that_a_person_reads(qgis_app, make_polygons):
+    fields = {"class": "Class number", "name": "Class", "area_m2": "Area, m²", "confidence": "Mean confidence"}
+    for field, title in fields.items():
+        path = make_polygons([(0, 0, 2, 1)], field, f"{field}.gpkg")
+        layer = layers.make_layer(Output("polygons", str(path), "Polygons", {"classes": CLASSES}))
+        assert layer.attributeDisplayName(layer.fields().indexFromName(field)) == title
+    assert (
+        layers.make_layer(
+            Output("polygons", str(make_polygons([(0, 0, 2, "Wheat")], "name", "n.gpkg")), "Polygons", {})
+        ).displayExpression()
+        == '"name"'
+    )
+
+
 def test_blocks_are_shown_by_their_part(qgis_app, make_polygons):
     path = make_polygons([(0, 0, 2, "train"), (4, 4, 2, "test")], "part")
     layer = layers.make_layer(Output("split", str(path), "Blocks", {}))
