@@ -37,7 +37,7 @@ class Subject(NamedTuple):
     @property
     def overlap(self) -> int:
         """Percent of a tile's side that neighbours must share."""
-        shared = self.plan.core - self.plan.step if self.plan.blended else 2 * self.plan.halo
+        shared = self.plan.core - self.plan.step if self.plan.shared else 2 * self.plan.halo
         return min(-(-100 * shared // self.plan.side), 90)
 
 
