@@ -19,7 +19,7 @@ from rsfm.errors import UserError
 from sklearn.cluster import MiniBatchKMeans
 
 from .test_embedding import HALO, HOLE, SIDE, TILING, cells, whole_features, write_scene
-from .test_resume import start, wait_for_rows
+from .tiling.test_rule_8_interruption import start, wait_for_rows
 from .toy_model import make_model, pixels, run_job, same, write_config
 
 
