@@ -37,7 +37,7 @@ class Outlines(NamedTuple):
     """How polygons are drawn.
 
     Attributes:
-        minimum_area: m²; smaller objects join the neighbour with the longest common border.
+        minimum_area: m², before smoothing; smaller objects join the neighbour with the longest common border.
         fill_holes: m²; what a polygon encloses joins it where all of that is smaller. Nodata stays a hole.
         smoothing: m; smaller bends of the outlines are left out, 0 keeps the edges of the pixels.
     """
@@ -147,8 +147,8 @@ def polygonise(
             areas = source.areas.of_polygons(np.array([polygon for _, polygon in found], object))
             for (number, polygon), area in zip(found, areas, strict=True):
                 value = int(objects.value_N[number - 1]) - 1
-                mean = objects.weight_N[number - 1] / objects.pixels_N[number - 1]
-                writer.add(polygon, value, names.get(value, str(value)), area, *([mean] if confidence else []))
+                mean = [round(objects.weight_N[number - 1] / objects.pixels_N[number - 1], 4)] if confidence else []
+                writer.add(polygon, value, names.get(value, str(value)), round(area, 3), *mean)
             done((1 + (index + 1) / len(source.strips)) / 2)
         return writer.count
 

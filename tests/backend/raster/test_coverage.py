@@ -256,7 +256,7 @@ def test_mean_confidence_is_that_of_the_pixels_of_the_polygon():
     _, table = make_polygons(classes_HW, rows=7, confidence_HW=confidence_HW)
     labels_HW = label(classes_HW, connectivity=1, background=NODATA)
     expected = sorted(confidence_HW[labels_HW == n].mean() for n in range(1, labels_HW.max() + 1))
-    assert sorted(table["confidence"]) == pytest.approx(expected, rel=1e-5)
+    assert sorted(table["confidence"]) == pytest.approx(expected, abs=6e-5)
 
 
 def test_one_class_everywhere_is_one_polygon_without_a_seam():
@@ -315,7 +315,7 @@ def test_areas_are_those_of_the_polygons_on_the_ellipsoid(crs, transform, smooth
         assert table["area_m2"].sum() == pytest.approx((classes_HW != NODATA).sum() * 100, rel=3e-3)
     else:
         near = np.ones(len(polygons), bool)
-    assert table["area_m2"][near] == pytest.approx(expected[near], rel=2e-6)
+    assert table["area_m2"][near] == pytest.approx(expected[near], rel=2e-6, abs=1e-3)
 
 
 def test_areas_of_polygons_are_the_sums_of_their_pixels_on_a_grid_of_half_the_world():
