@@ -108,3 +108,13 @@ def test_colours_span_the_percentiles_of_the_map(work):
     assert [style["minimum"], style["maximum"]] == pytest.approx(expected, abs=0.01)
     with rasterio.open(work["folder"] / "colours" / "outputs" / "similarity.tif") as file:
         assert file.transform.a == CELL
+
+
+def test_a_lost_run_is_done_again(work):
+    expected_HW = find(work, "lost", like=at(60.5, 10.5))
+    folder = work["folder"] / "lost"
+    (folder / "outputs" / "similarity.tif").unlink()
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "state": "running", "pid": 2**22 + 1}))
+    assert cli.main(["resume", str(folder)]) == 0
+    np.testing.assert_array_equal(pixels(folder / "outputs" / "similarity.tif")[0], expected_HW)
