@@ -42,6 +42,9 @@ LARGER = 1.25
 class BoxLearner(nn.Module):
     """What the training loop needs of a detector."""
 
+    memory_format = torch.contiguous_format
+    """With channels last, the gradient of an encoder's maps ends the process (torch 2.15 on a CPU)."""
+
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector
