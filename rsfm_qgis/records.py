@@ -30,12 +30,13 @@ class Record(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model file: its card's title, and whether it has an encoder and a head."""
+    """A model file: its card's title, whether it has an encoder and a head, and whether that reads whole objects."""
 
     path: str
     title: str
     has_encoder: bool
     has_head: bool
+    reads_objects: bool = False
 
 
 def read_record(folder: Path) -> Record:
@@ -91,4 +92,5 @@ def read_model(path: Path) -> Model | None:
     except (OSError, ValueError, KeyError, struct.error):
         return None
     title = card.get("title") or path.stem
-    return Model(str(path), title, card.get("encoder") is not None, card.get("head") is not None)
+    head, objects = card.get("head") is not None, card.get("objects") is not None
+    return Model(str(path), title, card.get("encoder") is not None, head, objects)

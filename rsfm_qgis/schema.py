@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
 DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "device"})
+DETAILS = frozenset({"needs", "of", "filter", "points", "minItems", "minLength"})
 
 
 class Choice(NamedTuple):
@@ -161,9 +162,7 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         choices=tuple(Choice(*pair) for pair in zip(choices, titles)),
         fields=_fields(entry, definitions) if kind == "group" else (),
         options=options,
-        details={
-            key: value for key, value in entry.items() if key in {"needs", "of", "filter", "minItems", "minLength"}
-        },
+        details={key: value for key, value in entry.items() if key in DETAILS},
     )
 
 

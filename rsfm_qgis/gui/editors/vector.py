@@ -21,7 +21,10 @@ class VectorEditor(Editor):
 
     def __init__(self, field: Field, workspace: Workspace, parent: QWidget | None = None) -> None:
         super().__init__(field, workspace, parent)
-        self.choice = LayerChoice(LayerFilter.PolygonLayer, PROVIDERS, self.tr("Polygons (*)"), field.optional)
+        shapes = LayerFilter.PolygonLayer | LayerFilter.PointLayer if field.details.get("points") else None
+        self.choice = LayerChoice(
+            shapes or LayerFilter.PolygonLayer, PROVIDERS, self.tr("Polygons (*)"), field.optional
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)
