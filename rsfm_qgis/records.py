@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,13 +32,11 @@ class Record(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model file: its card's title, and whether it has an encoder, a head that maps classes, or a detector."""
+    """A model file: its card's title, and what it can be used for, as jobs say in "needs"."""
 
     path: str
     title: str
-    has_encoder: bool
-    has_head: bool
-    has_detector: bool = False
+    serves: frozenset[str]
 
 
 def read_record(folder: Path) -> Record:
@@ -92,6 +91,16 @@ def read_model(path: Path) -> Model | None:
             card = json.loads(json.loads(file.read(length))["__metadata__"]["rsfm"])
     except (OSError, ValueError, KeyError, struct.error):
         return None
-    title = card.get("title") or path.stem
+    return Model(str(path), card.get("title") or path.stem, frozenset(_uses(card)))
+
+
+def _uses(card: dict[str, Any]) -> Iterator[str]:
     head = (card.get("head") or {}).get("name")
-    return Model(str(path), title, card.get("encoder") is not None, head not in {None, DETECTOR}, head == DETECTOR)
+    if card.get("encoder") is not None:
+        yield "encoder"
+    if head == DETECTOR:
+        yield "detector"
+    elif head is not None:
+        yield "any head"
+        if card.get("objects") is None:  # what reads whole polygons cannot tell pixels
+            yield "head"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
 DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "points", "device"})
+DETAILS = frozenset({"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle"})
 
 
 class Choice(NamedTuple):
@@ -182,11 +183,7 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         choices=tuple(Choice(*pair) for pair in zip(choices, titles)),
         fields=_fields(entry, definitions) if kind == "group" else (),
         options=options,
-        details={
-            key: value
-            for key, value in entry.items()
-            if key in {"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle"}
-        },
+        details={key: value for key, value in entry.items() if key in DETAILS},
     )
 
 

@@ -46,7 +46,7 @@ RasterPaths = Annotated[list[str], Field(min_length=1), Hint(widget="rasters")]
 VectorPath = Annotated[str, Field(min_length=1), Hint(widget="vector")]
 """A file, or "file|layername=name" as QGIS writes it."""
 OptionalVectorPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="vector", optional=True)]
-"""The schema entry `geometry` says of what, "polygon" or "point"; polygons where it is absent."""
+"""The schema entry `geometry` says of what: "point", or "any" for polygons and points; polygons where it is absent."""
 FieldName = Annotated[str, Hint(widget="field")]
 """Name of an attribute; the schema entry `of` names the vector parameter it belongs to."""
 FilePath = Annotated[str, Field(min_length=1), Hint(widget="file")]

@@ -29,8 +29,7 @@ from qgis.core import (
 from rsfm_qgis.schema import Choice, Field, Option
 
 ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
-POLYGONS = QgsProcessing.SourceType.TypeVectorPolygon
-POINTS = QgsProcessing.SourceType.TypeVectorPoint
+POLYGONS, POINTS = QgsProcessing.SourceType.TypeVectorPolygon, QgsProcessing.SourceType.TypeVectorPoint
 RASTERS = QgsProcessing.SourceType.TypeRaster
 
 
@@ -200,8 +199,8 @@ def _rasters(name: str, label: str, _field: Field, optional: bool, _all: Any) ->
 
 
 def _vector(name: str, label: str, field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
-    wanted = POINTS if field.details.get("geometry") == "point" else POLYGONS
-    return QgsProcessingParameterVectorLayer(name, label, [wanted], None, optional)
+    shapes = {"point": [POINTS], "any": [POLYGONS, POINTS]}.get(field.details.get("geometry", ""), [POLYGONS])
+    return QgsProcessingParameterVectorLayer(name, label, shapes, None, optional)
 
 
 def _attribute(

@@ -11,11 +11,13 @@ from qgis.core import (
     QgsField,
     QgsRasterLayer,
     QgsRectangle,
+    QgsRenderContext,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QVariant
 
 from rsfm_qgis import layers, painting
+from rsfm_qgis.layers.classified import NO_CLASS
 from rsfm_qgis.records import Output
 
 CLASSES = [
@@ -128,6 +130,22 @@ def test_attributes_of_polygons_have_names_that_a_person_reads(qgis_app, make_po
         ).displayExpression()
         == '"name"'
     )
+
+
+def test_classified_polygons_are_shown_by_the_name_of_their_class_and_the_rest_in_grey(qgis_app, make_polygons):
+    path = make_polygons([(0, 0, 2, "Wheat"), (4, 4, 2, "Maize"), (8, 8, 2, None)], "predicted_2")
+    classes = [{**entry, "value": entry["name"]} for entry in CLASSES]
+    style = {"field": "predicted_2", "classes": classes}
+    layer = layers.make_layer(Output("classified", str(path), "Polygons", style))
+    renderer = layer.renderer()
+    context = QgsRenderContext()
+    renderer.startRender(context, layer.fields())
+    found = {}
+    for feature in layer.getFeatures():
+        found[feature["predicted_2"] or ""] = renderer.symbolForFeature(feature, context).color().name()
+    renderer.stopRender(context)
+    assert found == {"Wheat": "#ff0000", "Maize": "#0000ff", "": NO_CLASS}
+    assert [category.label() for category in renderer.categories()] == ["Wheat", "Maize", "No class"]
 
 
 def test_blocks_are_shown_by_their_part(qgis_app, make_polygons):

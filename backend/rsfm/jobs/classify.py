@@ -22,7 +22,7 @@ class ClassifyConfig(Config):
     raster: RasterPath = Field(description="Raster that shows the polygons or tiles.")
     model: ModelPath = Field(
         description="Model made by teaching classes of polygons, tiles or pixels.",
-        json_schema_extra={"needs": "head"},
+        json_schema_extra={"needs": "any head"},
     )
     polygons: OptionalVectorPath = Field(
         None, description="Polygons to classify, in any CRS; empty classifies square tiles."

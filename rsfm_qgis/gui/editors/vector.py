@@ -21,10 +21,10 @@ class VectorEditor(Editor):
 
     def __init__(self, field: Field, workspace: Workspace, parent: QWidget | None = None) -> None:
         super().__init__(field, workspace, parent)
-        points = field.details.get("geometry") == "point"
-        wanted = LayerFilter.PointLayer if points else LayerFilter.PolygonLayer
-        files = self.tr("Points (*)") if points else self.tr("Polygons (*)")
-        self.choice = LayerChoice(wanted, PROVIDERS, files, field.optional)
+        geometry = str(field.details.get("geometry", ""))
+        shapes = {"point": LayerFilter.PointLayer, "any": LayerFilter.PolygonLayer | LayerFilter.PointLayer}
+        files = self.tr("Points (*)") if geometry == "point" else self.tr("Polygons (*)")
+        self.choice = LayerChoice(shapes.get(geometry, LayerFilter.PolygonLayer), PROVIDERS, files, field.optional)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)
