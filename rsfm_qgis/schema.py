@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
 DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "device"})
+DETAILS = frozenset({"needs", "of", "filter", "minItems", "minLength", "collections"})
 
 
 class Choice(NamedTuple):
@@ -40,7 +41,7 @@ class Field(NamedTuple):
         minimum, maximum, step: of a number, inclusive; None is unbounded.
         decimals: 0 for an integer; None where as many as the number needs are shown.
         optional: None is a value.
-        details: what only one kind needs, such as `needs` of a model, `filter` of a file.
+        details: what only one kind needs (`DETAILS`), such as `needs` of a model, `filter` of a file.
     """
 
     name: str
@@ -162,7 +163,9 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         fields=_fields(entry, definitions) if kind == "group" else (),
         options=options,
         details={
-            key: value for key, value in entry.items() if key in {"needs", "of", "filter", "minItems", "minLength"}
+            key: value
+            for key, value in entry.items()
+            if key in {"needs", "of", "filter", "minItems", "minLength", "collections"}
         },
     )
 

@@ -22,6 +22,7 @@ from rsfm.mapping import Place, map_rows, provenance, reported
 from rsfm.model_file import Model
 from rsfm.networks import EncoderNetwork
 from rsfm.outputs.embedding import Embedding
+from rsfm.preview import Show
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
 from rsfm.raster.grid import Grid, Window
@@ -79,11 +80,18 @@ def _map_features(
     ):
 
         def finish(features_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
-            rows_KHW = np.where(valid_HW, features_KHW, np.float32(np.nan))
+            rows_KHW = mask(features_KHW, valid_HW)
             return lambda: writer.write(rows_KHW), rows_KHW.nbytes
 
-        map_rows(network, place, common_row(writer), unfinished, finish, run)
+        colours = min(len(names), 3)
+        show = Show(writer, "embedding", title, style, lambda rows, valid: mask(rows[:colours], valid), colours)
+        map_rows(network, place, common_row(writer), unfinished, finish, run, show)
     return {"explained": round(basis.explained, 4), "components": len(names), "cell_m": round(grid.gsd, 3)}
+
+
+def mask(values_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return values that are NaN where invalid."""
+    return np.where(valid_HW, values_KHW, np.float32(np.nan))
 
 
 class Basis(NamedTuple):

@@ -18,11 +18,14 @@ from rsfm.errors import Stopped
 from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model
+from rsfm.preview import Show, small_preview, view_preview, view_window
 from rsfm.raster.area import Area
 from rsfm.raster.background import Background, Work
 from rsfm.raster.collection_source import entry_of
 from rsfm.raster.dates import date_tags
+from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
+from rsfm.raster.strips import lay_out
 from rsfm.raster.tiling import plan_tiles
 from rsfm.runs import Run
 from rsfm.unfinished import Unfinished
@@ -47,11 +50,13 @@ def map_rows(
     unfinished: Unfinished,
     finish: Callable[[NDArray[np.float32], NDArray[np.bool_]], tuple[Work, int]],
     run: Run,
+    show: Show,
 ) -> None:
     """Run a network over the rows from `row` of the result on.
 
     Args:
         finish: returns what is to be done with rows in another thread, and the bytes that it holds.
+        show: what of it can be seen meanwhile.
     """
     raster, area, tiling, device = place
     cells, window = area.window.cells(network.stride), area.window
@@ -62,19 +67,43 @@ def map_rows(
     done = row / cells.height
     _compute_as_before(network, place, unfinished, run)
     inside = None if area.outlines is None else area.inside
+    batch = int(unfinished.kept["batch"])
+    preview = small_preview(run, show, row)
+    if row == 0:
+        _map_view(network, place, batch, show, run)
     with Background() as background:
-        run_tiles(
-            network,
-            raster,
-            rest,
-            tiling,
-            device,
-            int(unfinished.kept["batch"]),
-            lambda rows_KHW, valid_HW: background.do(*finish(rows_KHW, valid_HW)),
-            run.check,
-            lambda part: run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped"),
-            inside,
-        )
+
+        def finish_rows(rows_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
+            background.do(*finish(rows_KHW, valid_HW))
+            if preview is not None:
+                background.do(*preview.take(rows_KHW, valid_HW))
+
+        def report(part: float) -> None:
+            run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped")
+
+        run_tiles(network, raster, rest, tiling, device, batch, finish_rows, run.check, report, inside)
+
+
+def _map_view(network: TileNetwork, place: Place, batch: int, show: Show, run: Run) -> None:
+    """Map what is on the screen into a preview; the rows that follow do it again."""
+    raster, area, tiling, device = place
+    plan = plan_tiles(tiling, network.multiple, network.stride, network.margin)
+
+    def work(window: Window) -> float:
+        layout = lay_out(raster.grid, window, plan)
+        return len(layout.rows) * len(layout.columns)
+
+    window = view_window(run, raster.grid, area.window, work)
+    if window is None:
+        return
+    run.progress(0, "Mapping what is on the screen")
+    preview = view_preview(run, show, raster.grid.shrink(network.stride).crop(window.cells(network.stride)))
+    inside = None if area.outlines is None else area.inside
+    run_tiles(
+        network, raster, window, tiling, device, batch, lambda *rows: preview.take(*rows)[0](), run.check,
+        lambda _: None, inside,
+    )  # fmt: skip
+    preview.write()
 
 
 def _compute_as_before(network: TileNetwork, place: Place, unfinished: Unfinished, run: Run) -> None:

@@ -19,6 +19,7 @@ from rsfm.model_file import Model
 from rsfm.networks import head_network
 from rsfm.outputs.classes import Classes
 from rsfm.outputs.confidence import Confidence
+from rsfm.preview import Show
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
 from rsfm.raster.polygons import polygonise
@@ -87,7 +88,8 @@ def _map_classes(
 
             return write, label_HW.nbytes + share_HW.nbytes
 
-        map_rows(network, place, row, unfinished, finish, run)
+        show = Show(writers[0], "classes", _title(config), _style(model), lambda *rows: classify(*rows)[0][None])
+        map_rows(network, place, row, unfinished, finish, run, show)
     return counts
 
 
@@ -116,10 +118,16 @@ def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     return {name.value: channels(name.colour) for name in model.card.classes}
 
 
+def _title(config: SegmentConfig) -> str:
+    return f"Classes of {Path(config.raster).stem}"
+
+
+def _style(model: Model) -> dict[str, Any]:
+    return {"classes": [name.model_dump() for name in model.card.classes]}
+
+
 def _report_segmentation(config: SegmentConfig, run: Run, model: Model) -> None:
-    title = f"Classes of {Path(config.raster).stem}"
-    classes = [name.model_dump() for name in model.card.classes]
-    run.output("classes", run.outputs / CLASSES_FILE, title, classes=classes)
+    run.output("classes", run.outputs / CLASSES_FILE, _title(config), **_style(model))
     if config.confidence:
         run.output("confidence", run.outputs / CONFIDENCE_FILE, "Confidence", minimum=0, maximum=1)
 
@@ -131,5 +139,4 @@ def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Mod
 
     target = run.outputs / "segmentation.gpkg"
     polygonise(run.outputs / CLASSES_FILE, target, names, config.minimum_area, "class", done)
-    classes = [name.model_dump() for name in model.card.classes]
-    run.output("polygons", target, "Polygons of the classes", classes=classes)
+    run.output("polygons", target, "Polygons of the classes", **_style(model))

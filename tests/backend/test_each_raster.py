@@ -1,4 +1,4 @@
-"""Several rasters in one run: each as if alone, one that fails costs nothing, and dates go where they are looked for."""
+"""Several rasters in one run: each as if alone, one that fails costs nothing, dates go where they are looked for."""
 
 import json
 import subprocess

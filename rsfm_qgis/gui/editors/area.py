@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsCoordinateTransform, QgsCsException
+from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsCsException, QgsRectangle
 from qgis.PyQt.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
+from rsfm_qgis.collection import SUFFIX
 from rsfm_qgis.gui.editor import Editor, InputError, Workspace, shrinkable
 from rsfm_qgis.schema import Field
 
 WHOLE, VISIBLE, FIXED = range(3)
 RASTERS = {"raster", "rasters"}
+NUMBERED = "EPSG:"
 
 
 class AreaEditor(Editor):
@@ -49,12 +51,23 @@ class AreaEditor(Editor):
         self._raster = next((each for each in siblings.values() if each.field.kind in RASTERS), None)
 
     def _visible(self) -> str | None:
-        canvas = self.workspace.canvas
-        crs = self._raster.crs() if self._raster is not None else canvas.mapSettings().destinationCrs()
-        transform = QgsCoordinateTransform(canvas.mapSettings().destinationCrs(), crs, self.workspace.project)
-        try:
-            box = transform.transformBoundingBox(canvas.extent())
-        except QgsCsException as error:
-            raise InputError(self.tr("The visible area cannot be expressed in the raster's CRS.")) from error
+        crs = self.workspace.canvas.mapSettings().destinationCrs()
+        if self._raster is not None and str(self._raster.value()).endswith(SUFFIX):
+            return self._on_the_ground(crs)
+        box = self._box(self._raster.crs() if self._raster is not None else crs)
         edges = (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
         return ",".join(f"{edge:.12g}" for edge in edges)
+
+    def _on_the_ground(self, crs: QgsCoordinateReferenceSystem) -> str:
+        """Return what the map shows as a polygon that names its CRS, for rasters of several."""
+        if not crs.authid().startswith(NUMBERED):
+            crs = QgsCoordinateReferenceSystem("EPSG:4326")
+        return f"SRID={crs.authid()[len(NUMBERED) :]};{self._box(crs).asWktPolygon()}"
+
+    def _box(self, crs: QgsCoordinateReferenceSystem) -> QgsRectangle:
+        canvas = self.workspace.canvas
+        transform = QgsCoordinateTransform(canvas.mapSettings().destinationCrs(), crs, self.workspace.project)
+        try:
+            return transform.transformBoundingBox(canvas.extent())
+        except QgsCsException as error:
+            raise InputError(self.tr("The visible area cannot be expressed in the raster's CRS.")) from error
