@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
 DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "points", "device"})
-DETAILS = frozenset({"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle"})
+DETAILS = frozenset({"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle", "collections"})
 
 
 class Choice(NamedTuple):
@@ -41,7 +41,7 @@ class Field(NamedTuple):
         minimum, maximum, step: of a number, inclusive; None is unbounded.
         decimals: 0 for an integer; None where as many as the number needs are shown.
         optional: None is a value.
-        details: what only one kind needs, such as `needs` of a model, `filter` of a file.
+        details: what only one kind needs (`DETAILS`), such as `needs` of a model, `filter` of a file.
     """
 
     name: str

@@ -21,6 +21,7 @@ from rsfm.networks import head_network
 from rsfm.outputs.classes import Classes
 from rsfm.outputs.confidence import Confidence
 from rsfm.outputs.probability import Probability
+from rsfm.preview import Show
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
 from rsfm.raster.grid import Grid, Window
@@ -88,8 +89,14 @@ def _map_classes(
 
             return write, sum(rows_CHW.nbytes for rows_CHW in maps)
 
-        map_rows(network, place, row, unfinished, finish, run)
+        show = Show(writers[0], "classes", _title(config), _style(model), labels)
+        map_rows(network, place, row, unfinished, finish, run, show)
     return area_V
+
+
+def labels(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the classes of rows, bands first."""
+    return find_largest(logits_KHW, valid_HW, Classes.nodata)[0][None]
 
 
 def _writers(
@@ -163,14 +170,20 @@ def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     return {name.value: channels(name.colour) for name in model.card.classes}
 
 
+def _title(config: SegmentConfig) -> str:
+    return f"Classes of {Path(config.raster).stem}"
+
+
+def _style(model: Model) -> dict[str, Any]:
+    return {"classes": [name.model_dump() for name in model.card.classes]}
+
+
 def _report_rasters(config: SegmentConfig, run: Run, model: Model) -> None:
-    title = f"Classes of {Path(config.raster).stem}"
-    classes = [name.model_dump() for name in model.card.classes]
-    run.output("classes", run.outputs / CLASSES_FILE, title, classes=classes)
+    run.output("classes", run.outputs / CLASSES_FILE, _title(config), **_style(model))
     if config.confidence:
         run.output("confidence", run.outputs / CONFIDENCE_FILE, "Confidence", minimum=0, maximum=1)
     if config.probabilities:
-        run.output("probability", run.outputs / PROBABILITY_FILE, "Probability of the classes", classes=classes)
+        run.output("probability", run.outputs / PROBABILITY_FILE, "Probability of the classes", **_style(model))
 
 
 def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Model) -> None:
@@ -186,5 +199,4 @@ def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Mod
     except TooManyPolygons as error:
         run.warning(f"No polygons were made. {error}")
         return
-    classes = [name.model_dump() for name in model.card.classes]
-    run.output("polygons", target, "Polygons of the classes", classes=classes)
+    run.output("polygons", target, "Polygons of the classes", **_style(model))

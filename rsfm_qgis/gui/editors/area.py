@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsCsException, QgsGeometry
+from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsCsException, QgsGeometry, QgsRectangle
 from qgis.gui import QgsMapLayerComboBox
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
+from rsfm_qgis.collection import SUFFIX
 from rsfm_qgis.compatibility import LayerFilter
 from rsfm_qgis.gui.editor import Editor, InputError, Workspace, shrinkable
 from rsfm_qgis.schema import Field
@@ -15,6 +16,7 @@ from rsfm_qgis.schema import Field
 WHOLE, VISIBLE, POLYGONS, FIXED = range(4)
 RASTERS = {"raster", "rasters"}
 LONGEST_SHOWN = 60
+NUMBERED = "EPSG:"
 
 
 class AreaEditor(Editor):
@@ -74,15 +76,25 @@ class AreaEditor(Editor):
         return crs if crs is not None and crs.isValid() else otherwise
 
     def _visible(self) -> str:
-        canvas = self.workspace.canvas
-        shown = canvas.mapSettings().destinationCrs()
-        transform = QgsCoordinateTransform(shown, self._crs(shown), self.workspace.project)
-        try:
-            box = transform.transformBoundingBox(canvas.extent())
-        except QgsCsException as error:
-            raise InputError(self.tr("The visible area cannot be expressed in the raster's CRS.")) from error
+        crs = self.workspace.canvas.mapSettings().destinationCrs()
+        if self._names_several():
+            crs = _numbered(crs)
+            return f"SRID={crs.authid()[len(NUMBERED) :]};{self._box(crs).asWktPolygon()}"
+        box = self._box(self._crs(crs))
         edges = (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
         return ",".join(f"{edge:.12g}" for edge in edges)
+
+    def _names_several(self) -> bool:
+        """Tell whether rasters of several CRSs may be meant."""
+        return self._raster is not None and str(self._raster.value()).endswith(SUFFIX)
+
+    def _box(self, crs: QgsCoordinateReferenceSystem) -> QgsRectangle:
+        canvas = self.workspace.canvas
+        transform = QgsCoordinateTransform(canvas.mapSettings().destinationCrs(), crs, self.workspace.project)
+        try:
+            return transform.transformBoundingBox(canvas.extent())
+        except QgsCsException as error:
+            raise InputError(self.tr("The visible area cannot be expressed in the raster's CRS.")) from error
 
     def _polygons(self) -> str:
         """Return the polygons of the layer as it is now, edits and filter included."""
@@ -96,9 +108,11 @@ class AreaEditor(Editor):
                 self.tr("No polygon is selected in \u201c{0}\u201d.") if only else self.tr("\u201c{0}\u201d is empty.")
             )
             raise InputError(reason.format(layer.name()))
-        transform = QgsCoordinateTransform(layer.crs(), self._crs(layer.crs()), self.workspace.project)
+        crs = _numbered(layer.crs()) if self._names_several() else self._crs(layer.crs())
+        named = f"SRID={crs.authid()[len(NUMBERED) :]};" if self._names_several() else ""
+        transform = QgsCoordinateTransform(layer.crs(), crs, self.workspace.project)
         try:
-            return str(QgsGeometry.collectGeometry([_flat(shape, transform) for shape in shapes]).asWkt(9))
+            return named + str(QgsGeometry.collectGeometry([_flat(shape, transform) for shape in shapes]).asWkt(9))
         except QgsCsException as error:
             raise InputError(
                 self.tr("\u201c{0}\u201d cannot be expressed in the raster's CRS.").format(layer.name())
@@ -112,3 +126,8 @@ def _flat(shape: QgsGeometry, transform: QgsCoordinateTransform) -> QgsGeometry:
     flat.get().dropMValue()
     flat.transform(transform)
     return flat
+
+
+def _numbered(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
+    """Return a CRS that has a number to be named by."""
+    return crs if crs.authid().startswith(NUMBERED) else QgsCoordinateReferenceSystem("EPSG:4326")
