@@ -20,18 +20,20 @@ from rsfm.raster.statistics import Statistics
 
 LEAST_LIKENESS = 0.1
 MOST_EXAMPLES = 200
+CONTEXT = 0.25
+"""What a template shows on each side of the objects, as a share of their size."""
 Brightness = NDArray[np.float32]
 
 
 def make_template(rasters: Sequence[tuple[Raster, Boxes]], value: int, statistics: Statistics) -> Brightness | None:
-    """Return the mean brightness of a class's boxes, brought to their median size; None without boxes."""
+    """Return the mean brightness in and around a class's boxes, brought to one size; None without boxes."""
     sizes = np.concatenate([_sizes(boxes_N[boxes_N["value"] == value]) for _, boxes_N in rasters])
     if not len(sizes):
         return None
-    shape = np.maximum(np.median(sizes, axis=0).round().astype(int), 2)
+    shape = np.maximum((np.median(sizes, axis=0) * (1 + 2 * CONTEXT)).round().astype(int), 2)
     examples: list[Brightness] = []
     for raster, boxes_N in rasters:
-        for left, top, right, bottom in corners(boxes_N[boxes_N["value"] == value]).round().astype(int):
+        for left, top, right, bottom in _with_context(boxes_N[boxes_N["value"] == value]).round().astype(int):
             if len(examples) < MOST_EXAMPLES:
                 window = Window(int(top), int(left), max(int(bottom - top), 1), max(int(right - left), 1))
                 examples.append(resize(_brightness(raster, window, statistics), shape))  # type: ignore[no-untyped-call]
@@ -48,8 +50,16 @@ def find_alike(raster: Raster, window: Window, template: Brightness, value: int,
     if not len(peaks_N2):
         return np.empty(0, BOX)
     row_N, column_N = peaks_N2.T + 0.5 + np.array([[around.row], [around.column]])
-    corners_N4 = np.stack([column_N - width / 2, row_N - height / 2, column_N + width / 2, row_N + height / 2], axis=1)
+    half_height, half_width = (side / (1 + 2 * CONTEXT) / 2 for side in (height, width))
+    corners_N4 = np.stack(
+        [column_N - half_width, row_N - half_height, column_N + half_width, row_N + half_height], axis=1
+    )
     return make_boxes(corners_N4, likeness_HW[tuple(peaks_N2.T)], np.full(len(peaks_N2), value))
+
+
+def _with_context(boxes_N: Boxes) -> NDArray[np.float64]:
+    context_N2 = CONTEXT * _sizes(boxes_N)[:, ::-1]
+    return np.asarray(corners(boxes_N) + np.concatenate([-context_N2, context_N2], axis=1))
 
 
 def _sizes(boxes_N: Boxes) -> NDArray[np.float64]:
