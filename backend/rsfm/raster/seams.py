@@ -17,6 +17,8 @@ from rsfm.raster.tiling import UNIT, Plan
 
 RESERVE = 0.125
 """How far outside a core centres are kept in reserve, as a share of the largest object."""
+SEEN = 1 / 3
+"""Share of each side of a box that must lie in the raster; less is a reflection in what pads it, not an object."""
 STEPS = 2
 """A box depends on those it overlaps with, and they on those they overlap with."""
 
@@ -72,7 +74,7 @@ def keep_of_tile(
     moved_N = boxes_N.copy()
     for side, offset in (("left", left), ("right", left), ("top", top), ("bottom", top)):
         moved_N[side] += offset
-    moved_N = clip(moved_N, grid.height, grid.width)
+    moved_N = clip(moved_N[_is_seen(moved_N, grid)], grid.height, grid.width)
     row_N, column_N = centres(moved_N)
     outside_N = np.maximum.reduce(
         [start[0] - row_N, row_N - (start[0] + plan.core), start[1] - column_N, column_N - (start[1] + plan.core)]
@@ -111,6 +113,14 @@ def settle(boxes_N: Boxes, threshold: float) -> NDArray[np.bool_]:
     stays_N = np.ones(len(boxes_N), bool)
     stays_N[second_M[unbeaten_N[first_M]]] = False
     return stays_N
+
+
+def _is_seen(boxes_N: Boxes, grid: Grid) -> NDArray[np.bool_]:
+    """Tell which boxes are of objects in the raster, whole or cut by its edge."""
+    wide_N = np.minimum(boxes_N["right"], grid.width) - np.maximum(boxes_N["left"], 0)
+    tall_N = np.minimum(boxes_N["bottom"], grid.height) - np.maximum(boxes_N["top"], 0)
+    seen_N = wide_N >= SEEN * (boxes_N["right"] - boxes_N["left"])
+    return np.asarray(seen_N & (tall_N >= SEEN * (boxes_N["bottom"] - boxes_N["top"])))
 
 
 def _round_up(value: int, multiple: int) -> int:
