@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rsfm import __version__
 from rsfm.batch_size import choose_batch
-from rsfm.errors import Stopped
+from rsfm.errors import Paused, Stopped
 from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model
@@ -23,6 +23,7 @@ from rsfm.raster.background import Background, Work
 from rsfm.raster.reader import Raster
 from rsfm.raster.tiling import plan_tiles
 from rsfm.runs import Run
+from rsfm.shares import current
 from rsfm.unfinished import Unfinished
 
 MAPPED = 0.95
@@ -46,19 +47,29 @@ def map_rows(
     finish: Callable[[NDArray[np.float32], NDArray[np.bool_]], tuple[Work, int]],
     run: Run,
 ) -> None:
-    """Run a network over the rows from `row` of the result on.
+    """Run a network over the rows from `row` of the result on; over those of a share, where processes share them.
 
     Args:
         finish: returns what is to be done with rows in another thread, and the bytes that it holds.
+
+    Raises:
+        Paused: the rows of the share are done, or the process must be told which they are.
     """
     raster, area, tiling, device = place
     cells, window = area.window.cells(network.stride), area.window
     if row == cells.height:
         return
-    top = max((cells.row + row) * network.stride, window.row)
-    rest = window._replace(row=top, height=window.row + window.height - top)
-    done = row / cells.height
+    share = current()
+    first, end = (share.first, share.end) if share else (0, cells.height)
     _compute_as_before(network, place, unfinished, run)
+    if share and share.stop:
+        raise Stopped
+    if first == end:
+        raise Paused(row, cells.height)
+    top = max((cells.row + row) * network.stride, window.row)
+    bottom = min((cells.row + end) * network.stride, window.row + window.height)
+    rest = window._replace(row=top, height=bottom - top)
+    done = (row - first) / (end - first)
     inside = None if area.outlines is None else area.inside
     with Background() as background:
         run_tiles(
@@ -73,6 +84,8 @@ def map_rows(
             lambda part: run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped"),
             inside,
         )
+    if share:
+        raise Paused(end, cells.height)
 
 
 def _compute_as_before(network: TileNetwork, place: Place, unfinished: Unfinished, run: Run) -> None:
