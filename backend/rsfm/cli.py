@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rsfm import __version__, jobs, registry, runs
+from rsfm import __version__, jobs, processes, registry, runs
 from rsfm.errors import UserError
 
 USAGE = """rsfm COMMAND ...
@@ -103,6 +103,9 @@ def _resume(arguments: list[str]) -> int:
     from rsfm import worker
 
     folder = Path(arguments[0])
+    if processes.world()[0]:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return worker.help_along(runs.read(folder)["job"], config)
     if runs.read(folder)["state"] in {"starting", "running"}:
         raise UserError(f"The run '{folder}' is still going on. Stop it first.")
     return worker.do(folder, _print_event)
@@ -111,6 +114,8 @@ def _resume(arguments: list[str]) -> int:
 def _do(job: str, values: dict[str, Any], folder: Path | None, as_json: bool) -> int:
     from rsfm import worker
 
+    if processes.world()[0]:
+        return worker.help_along(job, values)
     title = worker.find_job(job).title
     made = runs.create(default_runs() if folder is None else folder.parent, job, title, values)
     if folder is not None:

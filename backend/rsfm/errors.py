@@ -22,3 +22,15 @@ class Stopped(Exception):
 
 class Cancelled(Exception):
     """The user pressed Cancel: discard what is done."""
+
+
+class Paused(Exception):
+    """A process has done its share of the rows of a map, or must first be told which they are.
+
+    Attributes:
+        row, height: the first row that is missing, of how many.
+    """
+
+    def __init__(self, row: int, height: int) -> None:
+        super().__init__(f"{row} of {height} rows are done")
+        self.row, self.height = row, height

@@ -15,7 +15,7 @@ from torch import nn
 
 from rsfm import __version__
 from rsfm.batch_size import choose_batch
-from rsfm.errors import Stopped
+from rsfm.errors import Paused, Stopped
 from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model
@@ -29,6 +29,7 @@ from rsfm.raster.reader import Raster
 from rsfm.raster.strips import lay_out
 from rsfm.raster.tiling import plan_tiles
 from rsfm.runs import Run
+from rsfm.shares import current
 from rsfm.unfinished import Unfinished
 
 MAPPED = 0.95
@@ -54,26 +55,36 @@ def map_rows(
     show: Show | None = None,
     part: tuple[float, float] = (0, 1),
 ) -> None:
-    """Run a network over the rows from `row` of the result on.
+    """Run a network over the rows from `row` of the result on; over those of a share, where processes share them.
 
     Args:
         finish: returns what is to be done with rows in another thread, and the bytes that it holds.
         show: what of it can be seen meanwhile.
         part: of the whole work that this is, first and end; for the progress.
+
+    Raises:
+        Paused: the rows of the share are done, or the process must be told which they are.
     """
     raster, area, tiling, device = place
     cells, window = area.window.cells(network.stride), area.window
     if row == cells.height:
         return
-    top = max((cells.row + row) * network.stride, window.row)
-    rest = window._replace(row=top, height=window.row + window.height - top)
-    done = part[0] + (part[1] - part[0]) * row / cells.height
+    share = current()
+    first, end = (share.first, share.end) if share else (0, cells.height)
     side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
     compute_as_before(network, raster.bands, side, device, unfinished, run)
+    if share and share.stop:
+        raise Stopped
+    if first == end:
+        raise Paused(row, cells.height)
+    top = max((cells.row + row) * network.stride, window.row)
+    bottom = min((cells.row + end) * network.stride, window.row + window.height)
+    rest = window._replace(row=top, height=bottom - top)
+    done = part[0] + (part[1] - part[0]) * (row - first) / (end - first)
     inside = None if area.outlines is None else area.inside
     batch = int(unfinished.kept["batch"])
-    preview = small_preview(run, show, row) if show else None
-    if show and row == 0:
+    preview = small_preview(run, show, row) if show and not share else None
+    if show and row == 0 and not share:
         _map_view(network, place, batch, show, run)
     with Background() as background:
 
@@ -86,6 +97,8 @@ def map_rows(
             _tell(run, done + (part[1] - done) * ran)
 
         run_tiles(network, raster, rest, tiling, device, batch, finish_rows, run.check, report, inside)
+    if share:
+        raise Paused(end, cells.height)
 
 
 def _map_view(network: TileNetwork, place: Place, batch: int, show: Show, run: Run) -> None:

@@ -12,9 +12,12 @@ from types import TracebackType
 from typing import Any
 
 from rsfm import __version__
+from rsfm.errors import Paused
 from rsfm.raster.reader import Raster
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run, write_json
+from rsfm.shares import FOLDER as SHARES
+from rsfm.shares import current
 
 FOLDER, IDENTITY = "rows", "identity.json"
 
@@ -36,7 +39,7 @@ class Unfinished:
             others: rasters that are mapped beside the first.
         """
         self.folder, self._outputs = run.checkpoints / FOLDER, run.outputs
-        self._file = self.folder / IDENTITY
+        self._file, self._shares = self.folder / IDENTITY, run.checkpoints / SHARES
         self.model = _digest(Path(model)) if model else ""
         identity = {
             "version": __version__,
@@ -53,6 +56,7 @@ class Unfinished:
                 f"What was done before is made again, because it was made with another {' and '.join(changed)}."
             )
             shutil.rmtree(self.folder)
+            shutil.rmtree(self._shares, ignore_errors=True)
             for file in run.outputs.iterdir():
                 file.unlink()
             self.kept = {}
@@ -63,8 +67,10 @@ class Unfinished:
     def __enter__(self) -> "Unfinished":
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         """Leave no trace of a run that made nothing."""
+        if kind is Paused or self._shares.exists():
+            return
         if not any(self.folder.glob("*.journal")) and not any(self._outputs.iterdir()):
             shutil.rmtree(self.folder)
 
@@ -75,12 +81,22 @@ class Unfinished:
 
 
 def common_row(*writers: RasterWriter) -> int:
-    """Take writers of one grid back to the first row of blocks that one of them lacks, and return its first row."""
+    """Take writers of one grid back to the first row of blocks that one of them lacks, and return its first row.
+
+    Where processes share the rows, writers first take over what is kept, or start at the share's first row.
+    """
+    if share := current():
+        for writer in writers:
+            for folder in share.adopt:
+                writer.adopt(folder)
+            writer.begin(share.first)
     row, height = min(writer.row for writer in writers), writers[0].grid.height
     if row < height:
         row -= row % max(writer.block for writer in writers if not writer.complete)
     for writer in writers:
         writer.go_back(row)
+        for folder in share.adopt if share and share.stop else ():
+            writer.adopt(folder, beyond=True)
     return row
 
 

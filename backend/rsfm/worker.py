@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rsfm import jobs, registry, runs
+from rsfm import jobs, processes, registry, runs
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.job import Job
 from rsfm.report import write_report
@@ -79,7 +79,7 @@ def _do(run: Run, folder: Path) -> int:
         config = read_config(job, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         runs.write_json(folder / "config.json", config.model_dump(mode="json"))
         run.check()
-        result = job().run(config, run)
+        result = processes.together(lambda part: job().run(config, part), run)
     except Stopped:
         return _end(run, "stopped", 0)
     except Cancelled:
@@ -97,6 +97,15 @@ def _do(run: Run, folder: Path) -> int:
         return _end(run, "failed", 1, error=text)
     run.progress(1, "Done")
     return _end(run, "done", 0, result=result)
+
+
+def help_along(name: str, values: dict[str, Any]) -> int:
+    """Compute rows of a run that another process does, and return the exit code."""
+    job = find_job(name)
+    config = read_config(job, values)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run's own process hears it, and asks for the end
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return processes.help_along(lambda part: job().run(config, part))
 
 
 @contextmanager

@@ -100,6 +100,20 @@ class BlockFile:
         """Make sure that what was written can be read."""
         self._file.flush()
 
+    def take(self, index: int, other: "BlockFile") -> None:
+        """Copy row `index` of blocks from a file of the same raster, as it is."""
+        offsets, sizes = other._offsets[index], other._sizes[index]
+        there = np.flatnonzero(offsets)
+        if len(there):
+            first = int(offsets[there[0]]) - LEADER
+            count = int(offsets[there[-1]] + sizes[there[-1]]) + TRAILER - first
+            other._file.seek(first)
+            self._file.seek(self.end)
+            self._file.write(other._file.read(count))
+            offsets = np.where(offsets > 0, offsets + np.uint64(self.end) - np.uint64(first), np.uint64(0))
+            self.end += count
+        self._enter(index, offsets, sizes)
+
     def sync(self) -> None:
         """Make sure that what was written is on the disk."""
         self.flush()

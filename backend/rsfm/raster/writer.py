@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
-from rsfm.errors import Cancelled, Stopped, UserError
+from rsfm.errors import Cancelled, Paused, Stopped, UserError
 from rsfm.output import RasterKind
 from rsfm.raster.block_file import BlockFile, Look
 from rsfm.raster.cog import Pyramid, Written, checksum, make_cog
@@ -86,7 +86,8 @@ class RasterWriter:
         if not self._keeps:
             self._journal_file.unlink(missing_ok=True)
         try:
-            self._open(Look(band_names, colours or {}, metadata or {}, scaling))
+            self._look = Look(band_names, colours or {}, metadata or {}, scaling)
+            self._open(self._look)
         except (RasterioError, OSError) as error:
             raise self._failure(error) from error
 
@@ -101,6 +102,8 @@ class RasterWriter:
         try:
             if kind is None:
                 self._finish()
+            elif kind is Paused:
+                self._sync()
         except Stopped:
             self._stop()
             raise
@@ -152,6 +155,33 @@ class RasterWriter:
         del self._written[count:]
         self.row = row
 
+    def begin(self, row: int) -> None:
+        """Start at a row, a whole number of blocks, if nothing is done: another writer has those above."""
+        self._is_share = True
+        if not (self._journal.entries or self.complete):
+            self.row = row
+
+    def adopt(self, folder: Path, beyond: bool = False) -> None:
+        """Take over the rows that follow here from a folder where a writer of the same raster kept them.
+
+        Args:
+            beyond: show those that do not follow, too; they are not done, and a later start forgets them.
+        """
+        rows_file, journal_file = folder / self._rows_file.name, folder / self._journal_file.name
+        if self.complete or not (rows_file.exists() and journal_file.exists()):
+            return
+        journal = Journal(journal_file)
+        other = BlockFile(rows_file, self.kind, self.grid, self.bands, self._look, go_on=True)
+        for entry in journal.entries:
+            if entry["row"] == self.row:
+                self._file.take(self.row // self._file.block, other)
+                self._note(entry["height"], entry["checksum"])
+            elif beyond and entry["row"] > self.row:
+                self._file.take(entry["row"] // self._file.block, other)
+        other.close()
+        journal.close()
+        self._sync()
+
     @property
     def block(self) -> int:
         """Rows are done by this many."""
@@ -177,7 +207,7 @@ class RasterWriter:
             if self._keeps:
                 self.path.unlink(missing_ok=True)  # what a Stop left, less than a row of blocks
         self._file = BlockFile(self._rows_file, self.kind, self.grid, self.bands, look, go_on=go_on)
-        self._pyramid = Pyramid(self._file)
+        self._pyramid, self._is_share = Pyramid(self._file), False
         for entry in self._journal.entries:
             self._written.append(Written(entry["row"], entry["height"], entry["checksum"]))
             self.row = entry["row"] + entry["height"]
@@ -194,13 +224,17 @@ class RasterWriter:
 
     def _write_block(self, rows_CHW: np.ndarray) -> None:
         self._file.append(self.row // self._file.block, rows_CHW)
-        written = Written(self.row, rows_CHW.shape[1], checksum(rows_CHW))
-        self._written.append(written)
-        self._entries.append({**written._asdict(), "end": self._file.end})
-        self.row += rows_CHW.shape[1]
-        self._pyramid.follow(self._written, FOLLOWED)
+        self._note(rows_CHW.shape[1], checksum(rows_CHW))
+        if not self._is_share:  # whoever has all rows makes the pyramid
+            self._pyramid.follow(self._written, FOLLOWED)
         if self._keeps and time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync()
+
+    def _note(self, height: int, digest: int) -> None:
+        written = Written(self.row, height, digest)
+        self._written.append(written)
+        self._entries.append({**written._asdict(), "end": self._file.end})
+        self.row += height
 
     def _sync(self) -> None:
         """Record what was written: the rows reach the disk first, then the journal that vouches for them."""

@@ -269,7 +269,7 @@ class Deepness:
         return found.argmax(axis=0)
 
 
-REAL = ["s2_slovenia", "naip_dakota", "worldview"]
+REAL = ["worldview", "highres", "s2_carolina"]
 
 
 @pytest.mark.parametrize("name", ["conv_small", "vit"])
