@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from qgis.core import Qgis, QgsMapLayerProxyModel
+from typing import Any
+
+from qgis.core import Qgis, QgsMapLayerProxyModel, QgsRasterLayerTemporalProperties, QgsVectorLayerTemporalProperties
 
 LayerFilter = getattr(Qgis, "LayerFilter", None) or QgsMapLayerProxyModel.Filter
+
+
+def _fixed_range(modes: Any) -> Any:
+    return modes.FixedTemporalRange if hasattr(modes, "FixedTemporalRange") else modes.ModeFixedTemporalRange
+
+
+FIXED_RASTER_RANGE = _fixed_range(
+    getattr(Qgis, "RasterTemporalMode", None) or QgsRasterLayerTemporalProperties.TemporalMode
+)
+FIXED_VECTOR_RANGE = _fixed_range(
+    getattr(Qgis, "VectorTemporalMode", None) or QgsVectorLayerTemporalProperties.TemporalMode
+)

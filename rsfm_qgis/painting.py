@@ -17,6 +17,8 @@ from qgis.core import (
     QgsRendererCategory,
     QgsSingleBandPseudoColorRenderer,
     QgsSingleSymbolRenderer,
+    QgsTextBufferSettings,
+    QgsTextFormat,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QColor
@@ -65,15 +67,28 @@ def paint_ramp(layer: QgsRasterLayer, low: float, high: float, band: int = 1) ->
     layer.setRenderer(renderer)
 
 
-def paint_polygons(layer: QgsVectorLayer, field: str, classes: Sequence[Class]) -> None:
+def paint_polygons(layer: QgsVectorLayer, field: str, classes: Sequence[Class], opacity: float = 0.35) -> None:
     """Show polygons by the value of an attribute, as a thin outline around a light fill."""
-    categories = [QgsRendererCategory(each.value, outline(each.colour, 0.35), each.name) for each in classes]
+    categories = [QgsRendererCategory(each.value, outline(each.colour, opacity), each.name) for each in classes]
     layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
 
 
 def paint_outlines(layer: QgsVectorLayer, colour: str) -> None:
     """Show all polygons as outlines."""
     layer.setRenderer(QgsSingleSymbolRenderer(outline(colour, 0.0)))
+
+
+def label_format() -> QgsTextFormat:
+    """Return small dark letters with a light rim, which can be read on any imagery."""
+    rim = QgsTextBufferSettings()
+    rim.setEnabled(True)
+    rim.setColor(QColor("#ffffff"))
+    rim.setSize(0.8)
+    letters = QgsTextFormat()
+    letters.setSize(8)
+    letters.setColor(QColor("#000000"))
+    letters.setBuffer(rim)
+    return letters
 
 
 def outline(colour: str, opacity: float) -> QgsFillSymbol:

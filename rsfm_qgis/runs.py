@@ -36,6 +36,7 @@ class RunState(NamedTuple):
     message: str = ""
     eta_seconds: float | None = None
     outputs: tuple[Output, ...] = ()
+    previews: tuple[Output, ...] = ()
     warnings: tuple[str, ...] = ()
     sentence: str = ""
     error: str = ""
@@ -107,8 +108,10 @@ class RunList(QObject):
             for model in self._models.get(run.folder, ())
         ]
 
-    def start(self, job: str, config: dict[str, Any], title: str, answer: Answer) -> None:
-        """Start a run; `answer` gets {"run": its folder} or the error."""
+    def start(
+        self, job: str, config: dict[str, Any], title: str, answer: Answer, look: dict[str, Any] | None = None
+    ) -> None:
+        """Start a run; `answer` gets {"run": its folder} or the error. `look` asks for previews (`looks.py`)."""
 
         def started(result: Any, error: dict[str, Any] | None) -> None:
             if error is None:
@@ -120,7 +123,8 @@ class RunList(QObject):
             answer(result, error)
 
         folder = str(paths.runs_folder(self._project))
-        self._client.request("start", {"job": job, "config": config, "runs_folder": folder, "title": title}, started)
+        said = {"job": job, "config": config, "runs_folder": folder, "title": title, "look": look}
+        self._client.request("start", said, started)
 
     def stop(self, folder: str) -> None:
         """Ask a run to end and keep what is done."""
@@ -211,6 +215,7 @@ class RunList(QObject):
         progress = record.progress
         self._runs[folder] = self._runs[folder]._replace(
             outputs=record.outputs,
+            previews=record.previews,
             warnings=record.warnings,
             fraction=progress.get("fraction", 0.0),
             message=progress.get("message", ""),
@@ -274,6 +279,9 @@ def _after_event(run: RunState, event: dict[str, Any]) -> RunState:
     if type == "output":
         output = read_output(event)
         return run._replace(outputs=(*(each for each in run.outputs if each.path != output.path), output))
+    if type == "preview":
+        preview = read_output(event)
+        return run._replace(previews=(*(each for each in run.previews if each.key != preview.key), preview))
     if type == "warning":
         return run._replace(warnings=(*run.warnings, event["text"]))
     if type == "error":

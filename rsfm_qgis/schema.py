@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
-DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "device"})
+DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "points", "device"})
+DETAILS = frozenset({"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle", "collections"})
 
 
 class Choice(NamedTuple):
@@ -35,12 +36,12 @@ class Field(NamedTuple):
     """A parameter.
 
     Attributes:
-        kind: raster, rasters, vector, field, file, model, area, device, number, flag, option, text, list,
+        kind: raster, rasters, vector, field, file, model, area, points, device, number, flag, option, text, list,
             group (fields of its own) or choice (options, one of which is chosen by its name).
         minimum, maximum, step: of a number, inclusive; None is unbounded.
         decimals: 0 for an integer; None where as many as the number needs are shown.
         optional: None is a value.
-        details: what only one kind needs, such as `needs` of a model, `filter` of a file.
+        details: what only one kind needs (`DETAILS`), such as `needs` of a model, `filter` of a file.
     """
 
     name: str
@@ -182,9 +183,7 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         choices=tuple(Choice(*pair) for pair in zip(choices, titles)),
         fields=_fields(entry, definitions) if kind == "group" else (),
         options=options,
-        details={
-            key: value for key, value in entry.items() if key in {"needs", "of", "filter", "minItems", "minLength"}
-        },
+        details={key: value for key, value in entry.items() if key in DETAILS},
     )
 
 

@@ -9,6 +9,7 @@ PYTHON = "rsfm/python"
 RUNS_FOLDER = "rsfm/runs_folder"
 DEVICE = "rsfm/device"
 DOCK_SHOWN = "rsfm/dock_shown"
+PREVIEWS = "rsfm/previews"
 
 
 def read(key: str) -> str:

@@ -20,18 +20,21 @@ from rsfm.errors import UserError
 from rsfm.jobs.detect_change import DetectChangeConfig
 from rsfm.outputs.change import Change
 from rsfm.outputs.magnitude import Magnitude
+from rsfm.preview import Preview, Show, small_preview, view_preview, view_window
 from rsfm.raster.grid import Window, parse_area
 from rsfm.raster.ground_area import GroundArea
 from rsfm.raster.ir_mad import IrMad
 from rsfm.raster.objects import ObjectFinder, Objects
 from rsfm.raster.pair import Pair, open_pair
 from rsfm.raster.pair_sample import take_sample, with_margin
-from rsfm.raster.polygons import PolygonWriter, Tracer
+from rsfm.raster.polygons import PolygonWriter
 from rsfm.raster.reader import open_raster
 from rsfm.raster.smoothing import MARGIN, smooth
+from rsfm.raster.tracing import Tracer
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 
+TITLE = "Magnitude of difference"
 TIMELESS = {"gassl": "GASSL", "seco": "SeCo"}
 """Methods whose views of a place come from several dates."""
 FEWEST_PIXELS = 40
@@ -80,9 +83,8 @@ def detect_change(config: DetectChangeConfig, run: Run, features: FeatureStrips 
 
 def _map(pair: Pair, area: Window, findings: Findings, config: DetectChangeConfig, run: Run) -> Extent:
     path = run.outputs / "magnitude.tif"
-    objects, valid = _write_magnitude(pair, area, findings, path, _stage(run, 0.4, 0.7, "Magnitude of difference"))
-    style = {"minimum": findings.minimum, "maximum": findings.maximum, "threshold": findings.threshold}
-    run.output("magnitude", path, "Magnitude of difference", **style)
+    objects, valid = _write_magnitude(pair, area, findings, path, run)
+    run.output("magnitude", path, TITLE, **_style(findings))
     if config.minimum_area > 0:
         objects = objects.keep(objects.area_N >= config.minimum_area)
     else:
@@ -91,17 +93,23 @@ def _map(pair: Pair, area: Window, findings: Findings, config: DetectChangeConfi
     return Extent(valid, int(objects.pixels_N.sum()), float(objects.area_N.sum()), len(objects))
 
 
-def _write_magnitude(
-    pair: Pair, area: Window, findings: Findings, path: Path, done: Callable[[float], None]
-) -> tuple[Objects, int]:
+def _style(findings: Findings) -> dict[str, Any]:
+    return {"minimum": findings.minimum, "maximum": findings.maximum, "threshold": findings.threshold}
+
+
+def _write_magnitude(pair: Pair, area: Window, findings: Findings, path: Path, run: Run) -> tuple[Objects, int]:
     """Write the magnitude of an area; return what lies above the threshold and the number of valid pixels."""
+    done = _stage(run, 0.4, 0.7, TITLE)
     grid = pair.before.grid.crop(area)
     areas, finder, valid = GroundArea(grid), ObjectFinder(), 0
     metadata = _provenance(pair, findings)
-    with RasterWriter(path, Magnitude, grid, band_names=["Magnitude of difference"], metadata=metadata) as writer:
+    with RasterWriter(path, Magnitude, grid, band_names=[TITLE], metadata=metadata) as writer:
+        preview = _preview(pair, area, findings, writer, run)
         for strip in pair.strips(area):
             magnitude_HW, valid_HW = _magnitude(pair, strip, findings)
             writer.write(np.where(valid_HW, magnitude_HW, np.float32(np.nan))[None])
+            if preview is not None:
+                preview.take(magnitude_HW[None], valid_HW)[0]()
             changed_HW = _above(magnitude_HW, valid_HW, findings.threshold)
             row = strip.row - area.row
             finder.add(changed_HW, areas.read(Window(row, 0, strip.height, strip.width)), magnitude_HW)
@@ -114,6 +122,21 @@ def _write_magnitude(
                 "area",
             )
     return finder.finish(), valid
+
+
+def _preview(pair: Pair, area: Window, findings: Findings, writer: RasterWriter, run: Run) -> Preview | None:
+    """Compare what is on the screen, then return what shows the whole in small; None where nobody looks."""
+    show = Show(writer, "magnitude", TITLE, _style(findings), lambda rows, valid: np.where(valid, rows, np.nan))
+    small = small_preview(run, show)
+    window = view_window(run, pair.before.grid, area, lambda part: part.height * part.width)
+    if window is not None:
+        view = view_preview(run, show, pair.before.grid.crop(window))
+        for strip in pair.strips(window):
+            run.check()
+            magnitude_HW, valid_HW = _magnitude(pair, strip, findings)
+            view.take(magnitude_HW[None], valid_HW)[0]()
+        view.write()
+    return small
 
 
 def _provenance(pair: Pair, findings: Findings) -> dict[str, str]:

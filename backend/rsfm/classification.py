@@ -35,8 +35,8 @@ def classify(config: ClassifyConfig, run: Run) -> dict[str, Any]:
         area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
         with_area = None if config.area is None else area
-        if config.layer is not None:
-            return _classify_layer(read_layer(config.layer, raster, with_area), raster, model, config, device, run)
+        if config.polygons is not None:
+            return _classify_layer(read_layer(config.polygons, raster, with_area), raster, model, config, device, run)
         return _classify_tiles(raster, area, model, config, device, run)
 
 

@@ -24,16 +24,17 @@ from rsfm.raster.reader import Raster
 from rsfm.raster.vector_table import Column, Table, free_name, read_table, write_table
 from rsfm.runs import Run
 
-PARAMETERS = Parameters(labels="layer")
+PARAMETERS = Parameters(labels="polygons")
 NODATA, NO_PIXEL = "nodata", "covers no pixel"
 SENTENCES = {
-    NO_SHAPE: "have no geometry",
-    NO_POLYGON: "are no polygons",
-    OUTSIDE: "lie outside the raster",
-    OFF_AREA: "lie outside the area",
-    NODATA: "lie on nodata alone",
-    NO_PIXEL: "cover no pixel",
+    NO_SHAPE: ("has no geometry", "have no geometry"),
+    NO_POLYGON: ("is not a polygon", "are not polygons"),
+    OUTSIDE: ("lies outside the raster", "lie outside the raster"),
+    OFF_AREA: ("lies outside the area", "lie outside the area"),
+    NODATA: ("lies on nodata alone", "lie on nodata alone"),
+    NO_PIXEL: ("covers no pixel", "cover no pixel"),
 }
+"""Said of one feature, and of several."""
 FILE = "classified.gpkg"
 
 
@@ -84,7 +85,8 @@ def write_layer(layer: Layer, answers: Answers, model: Model, config: ClassifyCo
     reason_N[open_N & (answers.pixels_N > 0) & ~answers.known_N] = NODATA
     reasons = Counter(reason_N[reason_N != ""].tolist())
     for reason, number in reasons.items():
-        run.warning(f"{number} of {len(reason_N)} features of '{table.name}' {SENTENCES[reason]} and have no class.")
+        said, has = SENTENCES[reason][number > 1], "have" if number > 1 else "has"
+        run.warning(f"{number} of {len(reason_N)} features of '{table.name}' {said} and {has} no class.")
     names = [name.name for name in model.card.classes]
     named_N = np.array(names, object)[answers.class_N]
     share_N = np.where(open_N, answers.valid_share(layer.outlines.beyond_N), np.nan)
@@ -121,12 +123,12 @@ def _mean(value_N: NDArray[Any]) -> float | None:
 
 def _nothing_to_do(table: Table, outlines: Outlines, raster: Raster) -> UserError:
     reasons = Counter(outlines.reason_N.tolist())
-    found = ", ".join(f"{number} {SENTENCES[reason]}" for reason, number in reasons.items())
+    found = ", ".join(f"{number} {SENTENCES[reason][number > 1]}" for reason, number in reasons.items())
     return UserError(
         f"Of the {len(table.fid_N)} features of '{table.name}', none is a polygon on '{raster.name}': {found}. The "
         f"raster is at {_bounds(raster.grid)} (west, south, east, north in {_crs(raster.grid)}). Choose polygons of "
         "this place under 'Polygons', or correct their CRS.",
-        "layer",
+        "polygons",
     )
 
 

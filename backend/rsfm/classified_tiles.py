@@ -76,7 +76,7 @@ def write_tiles(
     title = f"Classes of {Path(config.raster).stem}, tiles of {side * raster.grid.gsd:.4g} m"
     run.output("classes", run.outputs / CLASSES_FILE, title, classes=classes)
     run.output("confidence", run.outputs / CONFIDENCE_FILE, "Confidence", minimum=0, maximum=1)
-    if config.polygons:
+    if config.tile_polygons:
         _write_polygons(tiles, answers, grid, model, config, run)
         named = [{"value": name.name, "name": name.name, "colour": name.colour} for name in model.card.classes]
         run.output("classified", run.outputs / POLYGONS_FILE, "Tiles", field="predicted", classes=named)

@@ -7,10 +7,9 @@ Shape letters: B batch, C bands, H rows, W columns, S side of a tile, N boxes, D
 """
 
 from collections import OrderedDict
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
@@ -19,27 +18,16 @@ from torchvision.models.detection.image_list import ImageList
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.blocks.pyramid import Pyramid
 from rsfm.box_inference import BoxNetwork, Found
+from rsfm.detector_config import NAME, DetectorConfig
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.model_file import Model
-from rsfm.params import Channels, Config
 from rsfm.raster.statistics import Statistics
 
-NAME: Literal["faster_rcnn"] = "faster_rcnn"
 SIZES = ((4, 8), (16, 32), (64, 128), (256, 512))
 RATIOS = (0.2, 0.5, 1.0, 2.0, 5.0)
 MOST_OBJECTS = 1000
 """Objects of a tile."""
-
-
-class DetectorConfig(Config):
-    """Faster R-CNN on a feature pyramid."""
-
-    name: Literal["faster_rcnn"] = NAME
-    width: Channels = Field(64, ge=16, le=1024, multiple_of=16, description="Features of the pyramid.")
-    box_features: Channels = Field(256, ge=32, le=4096, description="Features of a proposal.")
-    proposals: Channels = Field(300, ge=10, le=10000, description="Proposals of a window that are looked at.")
-    samples: Channels = Field(64, ge=8, le=4096, description="Proposals of a window that are learned from.")
 
 
 class Target(NamedTuple):

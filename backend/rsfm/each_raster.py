@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.part import Part
+from rsfm.preview import empty_previews
 from rsfm.raster.collection import Entry
 from rsfm.raster.collection_source import find_entry
 from rsfm.raster.dates import known_date
@@ -67,6 +68,7 @@ def each_raster(
         except UserError as error:
             left_out[source.name] = error
             _leave_out(part, str(error))
+        empty_previews(part.previews)
     if not results:
         raise next(iter(left_out.values()))
     return _summary(results, left_out)

@@ -25,6 +25,7 @@ from rsfm.jobs.embed import EmbedConfig
 from rsfm.mapping import Place, map_rows, provenance, reported
 from rsfm.model_file import Model
 from rsfm.networks import EncoderNetwork
+from rsfm.preview import Show
 from rsfm.raster.area import Area, read_area
 from rsfm.raster.background import Work
 from rsfm.raster.grid import Grid, Window
@@ -133,8 +134,18 @@ def _map_once(task: Task, place: Place, index: int, maps: bool, indexes: bool, p
 
             return write, sum(rows.nbytes for rows in made)
 
-        map_rows(network, place, row, task.unfinished, finish, task.run, part)
+        map_rows(network, place, row, task.unfinished, finish, task.run, _shown(layers[0], writers[0]), part)
     return int(cut[0])
+
+
+def _shown(layer: Layer, writer: RasterWriter) -> Show | None:
+    """Say how the first layer is shown while it grows; an index is nothing to look at, nor are codes of 8 bits."""
+    if layer.kind.name != "embedding" or layer.scaling:
+        return None
+    colours = min(len(layer.names), 3)
+    return Show(
+        writer, layer.kind.name, layer.title, dict(layer.style), lambda *rows: layer.make(*rows)[:colours], colours
+    )
 
 
 @contextmanager

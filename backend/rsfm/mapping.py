@@ -19,11 +19,14 @@ from rsfm.errors import Stopped
 from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model
+from rsfm.preview import Show, small_preview, view_preview, view_window
 from rsfm.raster.area import Area
 from rsfm.raster.background import Background, Work
 from rsfm.raster.collection_source import entry_of
 from rsfm.raster.dates import date_tags
+from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
+from rsfm.raster.strips import lay_out
 from rsfm.raster.tiling import plan_tiles
 from rsfm.runs import Run
 from rsfm.unfinished import Unfinished
@@ -48,12 +51,14 @@ def map_rows(
     unfinished: Unfinished,
     finish: Callable[[NDArray[np.float32], NDArray[np.bool_]], tuple[Work, int]],
     run: Run,
+    show: Show | None = None,
     part: tuple[float, float] = (0, 1),
 ) -> None:
     """Run a network over the rows from `row` of the result on.
 
     Args:
         finish: returns what is to be done with rows in another thread, and the bytes that it holds.
+        show: what of it can be seen meanwhile.
         part: of the whole work that this is, first and end; for the progress.
     """
     raster, area, tiling, device = place
@@ -66,19 +71,43 @@ def map_rows(
     side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
     compute_as_before(network, raster.bands, side, device, unfinished, run)
     inside = None if area.outlines is None else area.inside
+    batch = int(unfinished.kept["batch"])
+    preview = small_preview(run, show, row) if show else None
+    if show and row == 0:
+        _map_view(network, place, batch, show, run)
     with Background() as background:
-        run_tiles(
-            network,
-            raster,
-            rest,
-            tiling,
-            device,
-            int(unfinished.kept["batch"]),
-            lambda rows_KHW, valid_HW: background.do(*finish(rows_KHW, valid_HW)),
-            run.check,
-            lambda ran: _tell(run, done + (part[1] - done) * ran),
-            inside,
-        )
+
+        def finish_rows(rows_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> None:
+            background.do(*finish(rows_KHW, valid_HW))
+            if preview is not None:
+                background.do(*preview.take(rows_KHW, valid_HW))
+
+        def report(ran: float) -> None:
+            _tell(run, done + (part[1] - done) * ran)
+
+        run_tiles(network, raster, rest, tiling, device, batch, finish_rows, run.check, report, inside)
+
+
+def _map_view(network: TileNetwork, place: Place, batch: int, show: Show, run: Run) -> None:
+    """Map what is on the screen into a preview; the rows that follow do it again."""
+    raster, area, tiling, device = place
+    plan = plan_tiles(tiling, network.multiple, network.stride, network.margin)
+
+    def work(window: Window) -> float:
+        layout = lay_out(raster.grid, window, plan)
+        return len(layout.rows) * len(layout.columns)
+
+    window = view_window(run, raster.grid, area.window, work)
+    if window is None:
+        return
+    run.progress(0, "Mapping what is on the screen")
+    preview = view_preview(run, show, raster.grid.shrink(network.stride).crop(window.cells(network.stride)))
+    inside = None if area.outlines is None else area.inside
+    run_tiles(
+        network, raster, window, tiling, device, batch, lambda *rows: preview.take(*rows)[0](), run.check,
+        lambda _: None, inside,
+    )  # fmt: skip
+    preview.write()
 
 
 def _tell(run: Run, done: float) -> None:

@@ -3,6 +3,8 @@
 Shape letters: B batch, C bands, S side of a tile, D features, K outputs, h and w rows and columns of the result.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -88,6 +90,36 @@ class EncoderNetwork(TileNetwork):
         centred = features_BDhw - self.mean_D.to(features_BDhw)[:, None, None]
         projected_BKhw = torch.einsum("kd,bdhw->bkhw", self.components_KD.to(features_BDhw), centred)
         return torch.cat([projected_BKhw, features_BDhw], dim=1) if self.with_features else projected_BKhw
+
+
+class BandNetwork(TileNetwork):
+    """The bands of a raster in their true values, projected if a projection is given.
+
+    Args:
+        scaling: scale and offset of each band.
+        mean_C, components_KC: project bands to K components; bands themselves without them.
+    """
+
+    def __init__(
+        self,
+        scaling: Sequence[tuple[float, float]],
+        mean_C: Tensor | None = None,
+        components_KC: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("scale_C", torch.tensor([scale for scale, _ in scaling], dtype=torch.float32))
+        self.register_buffer("offset_C", torch.tensor([offset for _, offset in scaling], dtype=torch.float32))
+        self.mean_C, self.components_KC = mean_C, components_KC
+        self.outputs = len(scaling) if components_KC is None else len(components_KC)
+        self.stride, self.margin, self.multiple = 1, 0, 1
+
+    def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
+        scale_C, offset_C = self.get_buffer("scale_C"), self.get_buffer("offset_C")
+        values_BCSS = pixels_BCSS * scale_C[:, None, None] + offset_C[:, None, None]
+        if self.mean_C is None or self.components_KC is None:
+            return values_BCSS
+        centred_BCSS = values_BCSS - self.mean_C.to(values_BCSS)[:, None, None]
+        return torch.einsum("kc,bchw->bkhw", self.components_KC.to(values_BCSS), centred_BCSS)
 
 
 def make_source(name: str, model: Model) -> Source:

@@ -23,6 +23,7 @@ class Part(Run):
         """
         self.folder, self.name, self.said = whole.folder, name, said
         self.outputs, self.checkpoints = whole.outputs / name, whole.checkpoints / name
+        self.previews = whole.previews / name
         self._whole, self._start, self._share = whole, start, share
         self.outputs.mkdir(exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
     config.json    as validated            run.json     state, pid, device, versions, times (replaced, never edited)
     events.jsonl   one event a line        log.txt      everything that was printed
     control        "stop" or "cancel"      outputs/     what the user gets     checkpoints/  what a restart needs
+    look.json      what is on the screen   previews/    what can be seen of outputs before they are whole
 
 No torch here: the server reads runs, and must start at once.
 """
@@ -27,8 +28,11 @@ ENDED: frozenset[str] = frozenset({"stopped", "cancelled", "failed", "done", "lo
 PROGRESS_EVERY_SECONDS = 0.2
 
 
-def create(runs: Path, job: str, title: str, config: dict[str, Any]) -> Path:
+def create(runs: Path, job: str, title: str, config: dict[str, Any], look: dict[str, Any] | None = None) -> Path:
     """Make the folder of a new run, named after the moment, the job and its subject, and return it.
+
+    Args:
+        look: asks for previews; `bounds` is what is on the screen, west, south, east, north in `crs`.
 
     Raises:
         UserError: the folder of runs cannot be written.
@@ -53,6 +57,8 @@ def create(runs: Path, job: str, title: str, config: dict[str, Any]) -> Path:
                 "created": now(),
             },
         )
+        if look is not None:
+            write_json(folder / "look.json", look)
         (folder / "events.jsonl").touch()
     except OSError as error:
         raise UserError(
@@ -102,7 +108,7 @@ def request_end(folder: Path, how: Literal["stop", "cancel"]) -> None:
 
 def discard(folder: Path) -> None:
     """Remove what a cancelled run made; its record stays."""
-    for name in ("outputs", "checkpoints"):
+    for name in ("outputs", "checkpoints", "previews"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
@@ -147,6 +153,7 @@ class Run:
         self.folder = folder
         self.outputs = folder / "outputs"
         self.checkpoints = folder / "checkpoints"
+        self.previews = folder / "previews"
         self.said: dict[str, Any] = {}
         self._listener = listener
         self._events = open(folder / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
@@ -183,6 +190,19 @@ class Run:
             style: what the look needs beyond the file itself, such as classes with names and colours.
         """
         self.emit("output", kind=kind, path=str(path), title=title, style=style, **self.said)
+
+    def preview(self, kind: str, path: Path, key: str, title: str, **style: Any) -> None:
+        """Report a file that shows what an output will be; it takes the place of the one before of the same key."""
+        self.emit("preview", kind=kind, path=str(path), key=key, title=title, style=style, **self.said)
+
+    @property
+    def look(self) -> dict[str, Any] | None:
+        """What the plugin shows; None where nobody looks, as on the command line."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "look.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found
 
     def device(self, name: str) -> None:
         """Record the device that does the work."""

@@ -3,7 +3,7 @@
 Shape letters: K classes, H rows, W columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,23 @@ from rsfm.networks import head_network
 from rsfm.outputs.classes import Classes
 from rsfm.outputs.confidence import Confidence
 from rsfm.outputs.probability import Probability
+from rsfm.preview import Show
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.ground_area import GroundArea
 from rsfm.raster.largest import find_largest
-from rsfm.raster.polygons import polygonise
+from rsfm.raster.polygons import Outlines, TooManyPolygons, polygonise
 from rsfm.raster.reader import check_has_valid_pixels
 from rsfm.raster.writer import READ_ROWS, RasterWriter
+from rsfm.result_words import area as area_text
 from rsfm.runs import Run
 from rsfm.training.finetuning import open_for
 from rsfm.unfinished import Unfinished, common_row
 
 CLASSES_FILE, CONFIDENCE_FILE, PROBABILITY_FILE = "segmentation.tif", "confidence.tif", "probability.tif"
+POLYGONS_FILE = "segmentation.gpkg"
+NAMED_CLASSES = 4
 
 
 def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
@@ -50,9 +54,8 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
     names = {name.value: name.name for name in model.card.classes}
     if config.polygons:
         _polygons(config, run, names, model)
-    return {
-        "area_m2": {name: round(float(area_V[value]), 1) for value, name in names.items()},
-    }
+    areas = {name: round(float(area_V[value]), 1) for value, name in names.items()}
+    return {"sentence": sentence(areas), "area_m2": areas}
 
 
 def _map_classes(
@@ -86,8 +89,14 @@ def _map_classes(
 
             return write, sum(rows_CHW.nbytes for rows_CHW in maps)
 
-        map_rows(network, place, row, unfinished, finish, run)
+        show = Show(writers[0], "classes", _title(config), _style(model), labels)
+        map_rows(network, place, row, unfinished, finish, run, show)
     return area_V
+
+
+def labels(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the classes of rows, bands first."""
+    return find_largest(logits_KHW, valid_HW, Classes.nodata)[0][None]
 
 
 def _writers(
@@ -144,6 +153,16 @@ def probabilities(logits_KHW: NDArray[np.float32], share_HW: NDArray[np.float32]
     return stored_KHW
 
 
+def sentence(areas: Mapping[str, float]) -> str:
+    """Say what was mapped: the whole area and the largest classes."""
+    total = sum(areas.values())
+    largest = sorted(areas, key=lambda name: -areas[name])
+    shares = [f"{name} {areas[name] / total:.0%}".replace("%", " %") for name in largest[:NAMED_CLASSES] if total]
+    others = len(largest) - len(shares)
+    parts = [*shares, *([f"{others} other{'s' if others > 1 else ''}"] if shares and others else [])]
+    return f"Mapped {area_text(total)}: {', '.join(parts)}." if parts else "No pixel of the area is valid."
+
+
 def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     def channels(colour: str) -> tuple[int, int, int]:
         return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
@@ -151,14 +170,20 @@ def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
     return {name.value: channels(name.colour) for name in model.card.classes}
 
 
+def _title(config: SegmentConfig) -> str:
+    return f"Classes of {Path(config.raster).stem}"
+
+
+def _style(model: Model) -> dict[str, Any]:
+    return {"classes": [name.model_dump() for name in model.card.classes]}
+
+
 def _report_rasters(config: SegmentConfig, run: Run, model: Model) -> None:
-    title = f"Classes of {Path(config.raster).stem}"
-    classes = [name.model_dump() for name in model.card.classes]
-    run.output("classes", run.outputs / CLASSES_FILE, title, classes=classes)
+    run.output("classes", run.outputs / CLASSES_FILE, _title(config), **_style(model))
     if config.confidence:
         run.output("confidence", run.outputs / CONFIDENCE_FILE, "Confidence", minimum=0, maximum=1)
     if config.probabilities:
-        run.output("probability", run.outputs / PROBABILITY_FILE, "Probability of the classes", classes=classes)
+        run.output("probability", run.outputs / PROBABILITY_FILE, "Probability of the classes", **_style(model))
 
 
 def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Model) -> None:
@@ -166,7 +191,12 @@ def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Mod
         run.check()
         run.progress(MAPPED + (1 - MAPPED) * part, "Polygons")
 
-    target = run.outputs / "segmentation.gpkg"
-    polygonise(run.outputs / CLASSES_FILE, target, names, config.minimum_area, "class", done)
-    classes = [name.model_dump() for name in model.card.classes]
-    run.output("polygons", target, "Polygons of the classes", classes=classes)
+    target = run.outputs / POLYGONS_FILE
+    outlines = Outlines(config.minimum_area, config.fill_holes, config.smoothing)
+    confidence = run.outputs / CONFIDENCE_FILE if config.confidence else None
+    try:
+        polygonise(run.outputs / CLASSES_FILE, target, names, outlines, done=done, confidence_path=confidence)
+    except TooManyPolygons as error:
+        run.warning(f"No polygons were made. {error}")
+        return
+    run.output("polygons", target, "Polygons of the classes", **_style(model))

@@ -107,9 +107,11 @@ class Server:
             elif line.strip():
                 self._answer(line)
 
-    def start(self, job: str, config: dict[str, Any], runs_folder: str, title: str = "") -> dict[str, Any]:
-        """Start a run and follow it; answers with its folder."""
-        folder = runs.create(Path(runs_folder), job, title or job, config)
+    def start(
+        self, job: str, config: dict[str, Any], runs_folder: str, title: str = "", look: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Start a run and follow it; answers with its folder. `look` asks for previews (`runs.create`)."""
+        folder = runs.create(Path(runs_folder), job, title or job, config, look)
         start_worker(folder)
         self.attach(str(folder))
         return {"run": str(folder)}

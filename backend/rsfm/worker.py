@@ -62,7 +62,14 @@ def do(folder: Path, listener: Callable[[dict[str, Any]], None] | None = None) -
     """Do the run of a folder and return the exit code; the folder tells the rest."""
     runs.claim(folder)
     with _signals_stop(folder):
-        return _do(Run(folder, listener), folder)
+        run = Run(folder, listener)
+        try:
+            return _do(run, folder)
+        finally:
+            if run.previews.is_dir():
+                from rsfm.preview import empty_previews
+
+                empty_previews(run.previews)
 
 
 def _do(run: Run, folder: Path) -> int:

@@ -15,6 +15,7 @@ from rsfm_qgis.gui.imagery.page import ImageryPage
 from rsfm_qgis.gui.job_panel import JobPanel
 from rsfm_qgis.gui.results import Results
 from rsfm_qgis.gui.run_strip import RunStrip
+from rsfm_qgis.looks import look
 from rsfm_qgis.schema import Job, jobs, words
 
 IMAGERY = "imagery"
@@ -116,7 +117,7 @@ class Dock(QgsDockWidget):
             self.results.expect(result["run"])
             panel.show_started()
 
-        self._workspace.runs.start(job, config, title, started)
+        self._workspace.runs.start(job, config, title, started, look(self._workspace))
 
     def _mark_error(self, folder: str) -> None:
         run = self._workspace.runs.get(folder)

@@ -21,6 +21,7 @@ class LayerChoice(QWidget):
     def __init__(self, filters: Any, providers: set[str], file_filter: str, allow_empty: bool) -> None:
         super().__init__()
         self._file_filter = file_filter
+        self._offered: dict[str, str] = {}
         self.combo = shrinkable(QgsMapLayerComboBox())
         self.combo.setFilters(filters)
         known = QgsProviderRegistry.instance().providerList()
@@ -44,7 +45,19 @@ class LayerChoice(QWidget):
     def file(self) -> str:
         """Return the chosen file, empty where a layer or nothing is chosen."""
         text = self.combo.currentText()
-        return text if self.layer() is None and text in self.combo.additionalItems() else ""
+        is_file = self.layer() is None and text in self.combo.additionalItems()
+        return self._offered.get(text, text) if is_file else ""
+
+    def offer(self, files: dict[str, str]) -> None:
+        """List files by names, besides the layers and what was picked; what is chosen stays if it is still there."""
+        chosen = self.file()
+        picked = [item for item in self.combo.additionalItems() if item not in self._offered]
+        self._offered = dict(files)
+        self.combo.blockSignals(True)
+        self.combo.setAdditionalItems([*files, *picked])
+        self.combo.blockSignals(False)
+        if chosen in files.values() or chosen in picked:
+            self.choose(chosen)
 
     def choose(self, path: str) -> None:
         """Choose the layer with this source, or else the file."""
@@ -57,8 +70,9 @@ class LayerChoice(QWidget):
         if not path:
             self.combo.setLayer(None)
             return
-        self.combo.setAdditionalItems(list(dict.fromkeys([*self.combo.additionalItems(), path])))
-        self.combo.setCurrentIndex(max(row for row in range(model.rowCount()) if self.combo.itemText(row) == path))
+        text = next((name for name, file in self._offered.items() if file == path), path)
+        self.combo.setAdditionalItems(list(dict.fromkeys([*self.combo.additionalItems(), text])))
+        self.combo.setCurrentIndex(max(row for row in range(model.rowCount()) if self.combo.itemText(row) == text))
 
     def _pick(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, self.tr("Choose a File"), "", self._file_filter)

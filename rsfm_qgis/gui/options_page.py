@@ -1,4 +1,4 @@
-"""Settings > Options > RSFM: the backend's Python, the folder of runs, the device, a test of the connection."""
+"""Settings > Options > RSFM: the backend's Python, the folder of runs, the device, previews, a test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from qgis.core import QgsProject
 from qgis.gui import QgsFileWidget, QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtGui import QIcon
-from qgis.PyQt.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from rsfm_qgis import paths, settings
 from rsfm_qgis.client import BackendClient
@@ -43,6 +43,8 @@ class OptionsPage(QgsOptionsPageWidget):
         self.runs.setFilePath(settings.read(settings.RUNS_FOLDER))
         self.runs.lineEdit().setPlaceholderText(str(paths.runs_folder(QgsProject.instance())))
         self.device = shrinkable(QComboBox())
+        self.previews = QCheckBox(self.tr("Show maps while they are made, what is on the screen first"))
+        self.previews.setChecked(settings.read(settings.PREVIEWS) != "no")
         self.test = QPushButton(self.tr("Test the Backend"))
         self.answer = QLabel()
         self.answer.setWordWrap(True)
@@ -58,6 +60,7 @@ class OptionsPage(QgsOptionsPageWidget):
         settings.write(settings.PYTHON, self.python.filePath())
         settings.write(settings.RUNS_FOLDER, self.runs.filePath())
         settings.write(settings.DEVICE, self.device.currentData() or "")
+        settings.write(settings.PREVIEWS, "" if self.previews.isChecked() else "no")
         if paths.backend_python() != before:
             self._client.restart()
 
@@ -66,6 +69,7 @@ class OptionsPage(QgsOptionsPageWidget):
         form.addRow(self.tr("Python of the backend"), self.python)
         form.addRow(self.tr("Folder of runs"), self.runs)
         form.addRow(self.tr("Device"), self.device)
+        form.addRow("", self.previews)
         form.addRow(self.test, self.answer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

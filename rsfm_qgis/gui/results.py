@@ -13,6 +13,7 @@ from qgis.PyQt.QtWidgets import QPushButton
 
 from rsfm_qgis import layers
 from rsfm_qgis.gui.editor import Workspace
+from rsfm_qgis.gui.growing_layers import GrowingLayers
 from rsfm_qgis.gui.turns import Turns
 from rsfm_qgis.runs import RunState
 from rsfm_qgis.schema import jobs
@@ -24,13 +25,13 @@ class Results(QObject):
     def __init__(self, workspace: Workspace, message_bar: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._workspace, self._bar = workspace, message_bar
-        self._started: set[str] = set()
         self._turns = Turns(self)
+        self._growing = GrowingLayers(workspace, self._turns, self)
         workspace.runs.ended.connect(self._end)
 
     def expect(self, folder: str) -> None:
         """Show the layers of this run when it ends."""
-        self._started.add(folder)
+        self._growing.follow(folder)
 
     def warn(self, text: str) -> None:
         """Say in the message bar what went wrong."""
@@ -41,9 +42,11 @@ class Results(QObject):
         self._turns.add(self._show(folder))
 
     def _show(self, folder: str) -> Iterator[None]:
-        if layers.find_group(self._workspace.project, folder) is None:
-            for _ in layers.add_run(self._workspace.project, Path(folder)):
-                yield
+        run = self._workspace.runs.get(folder)
+        if run is not None and run.is_live:
+            self._growing.follow(folder)
+        for _ in layers.add_run(self._workspace.project, Path(folder)):
+            yield
         group = layers.find_group(self._workspace.project, folder)
         if group is None:
             self.warn(self.tr("This run made no layers, or they were removed."))
@@ -67,11 +70,8 @@ class Results(QObject):
         run = self._workspace.runs.get(folder)
         if run is None:
             return
-        is_ours = folder in self._started
-        self._started.discard(folder)
-        if is_ours and run.state in {"done", "stopped"}:
-            for _ in layers.add_run(self._workspace.project, Path(folder)):
-                yield
+        if self._growing.is_followed(folder):
+            yield from self._growing.finish(folder)
         yield from self._tell(run)
 
     def _tell(self, run: RunState) -> Iterator[None]:

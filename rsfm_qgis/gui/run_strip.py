@@ -249,4 +249,4 @@ def _age_seconds(run: RunState) -> float:
 
 def _has_layers(run: RunState) -> bool:
     outputs = Path(run.folder) / "outputs"
-    return any(outputs.glob("*.tif")) or any(outputs.glob("*.gpkg"))
+    return any(any(outputs.glob(pattern)) for pattern in ("*.tif", "*.gpkg", "*/*.tif", "*/*.gpkg"))

@@ -13,21 +13,30 @@ from typing import Any
 from qgis.core import QgsLayerTreeGroup, QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 
 from rsfm_qgis.layer_kind import LayerKind
+from rsfm_qgis.layer_time import set_time, widen_project_time
 from rsfm_qgis.records import Output, read_output, read_record, read_run
 
 RUN_PROPERTY = "rsfm/run"
+RANK_PROPERTY = "rsfm/rank"
 RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".shp"}
 
 
-def add_run(project: QgsProject, folder: Path) -> Iterator[QgsLayerTreeGroup]:
+def add_run(project: QgsProject, folder: Path, outputs: Sequence[Output] | None = None) -> Iterator[QgsLayerTreeGroup]:
     """Put a run's layers on the map, one at each step, and yield their group after each; nothing where there is none.
 
-    Opening a layer takes its time: between two steps the window can do something else.
+    Opening a layer takes its time: between two steps the window can do something else. Layers that are there stay.
+
+    Args:
+        outputs: those of the run that are wanted; None is all.
     """
     run = read_run(folder)
+    wanted = read_record(folder).outputs if outputs is None else outputs
     history = f"RSFM {run.get('version', '')}, {run.get('job', '')}, {run.get('created', '')}, {folder}"
-    yield from _add(project, run.get("title") or folder.name, str(folder), read_record(folder).outputs, history)
+    yield from _add(project, run.get("title") or folder.name, str(folder), wanted, history)
+    group = find_group(project, str(folder))
+    if group is not None and outputs is None:
+        widen_project_time(project, [node.layer() for node in group.findLayers() if node.layer() is not None])
 
 
 def add_outputs(
@@ -50,25 +59,69 @@ def add_outputs(
 def _add(
     project: QgsProject, title: str, folder: str, outputs: Sequence[Output], history: str
 ) -> Iterator[QgsLayerTreeGroup]:
-    """Add layers as a group at the top of the layer tree, polygons above rasters."""
-    group = None
+    """Add layers to their group, which is made at the top of the layer tree: polygons above rasters, new above old."""
+    group = find_group(project, folder)
     kinds = {output.kind for output in outputs}
-    for output in sorted(outputs, key=lambda output: kind_of(output).order):
+    dated = sorted(outputs, key=lambda output: output.date, reverse=True)
+    for output in sorted(dated, key=lambda output: kind_of(output).order):
+        if group is not None and group not in project.layerTreeRoot().findGroups(True):
+            return  # somebody took it off the map between two steps
+        if group is not None and _is_there(group, output):
+            continue
         layer = make_layer(output, history)
         if layer is None:
             continue
-        if group is not None and group not in project.layerTreeRoot().findGroups(True):
-            return  # somebody took it off the map between two steps
-        if group is None:
-            group = project.layerTreeRoot().insertGroup(0, title)
-            group.setCustomProperty(RUN_PROPERTY, folder)
+        group = group or add_group(project, title, folder)
         project.addMapLayer(layer, False)
-        node = group.addLayer(layer)
-        node.setItemVisibilityChecked(kind_of(output).is_shown(kinds))
-        node.setExpanded(kind_of(output).is_unfolded)
-        group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
-        group.setExpanded(True)
+        _place(group, layer, output, kinds)
         yield group
+
+
+def _is_there(group: QgsLayerTreeGroup, output: Output) -> bool:
+    """Tell whether an output is on the map; a layer whose file was gone is taken off, to be made anew."""
+    for node in group.findLayers():
+        layer = node.layer()
+        if layer is not None and layer.source().partition("|")[0] == output.path:
+            if layer.isValid():
+                return True
+            group.removeChildNode(node)
+            return False
+    return False
+
+
+def _place(group: QgsLayerTreeGroup, layer: QgsMapLayer, output: Output, kinds: set[str]) -> None:
+    """Put a layer where its kind and its date belong; of layers of a kind the first one's legend is shown."""
+    kind = kind_of(output)
+    layer.setCustomProperty(RANK_PROPERTY, f"{kind.order:03} {_reversed(output.date)}")
+    ranks = [_rank(node) for node in group.findLayers()]
+    own = str(layer.customProperty(RANK_PROPERTY))
+    place = next((index for index, rank in enumerate(ranks) if rank > own), len(ranks))
+    same = [node for node in group.findLayers() if _rank(node)[:3] == own[:3]]
+    for other in same:
+        other.setExpanded(False)
+    node = group.insertLayer(place, layer)
+    node.setItemVisibilityChecked(kind.is_shown(kinds))
+    first = next(each for each in group.findLayers() if _rank(each)[:3] == own[:3])
+    node.setExpanded(False)
+    first.setExpanded(kind.is_unfolded)
+    group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
+    group.setExpanded(True)
+
+
+def _rank(node: Any) -> str:
+    return "" if node.layer() is None else str(node.layer().customProperty(RANK_PROPERTY, ""))
+
+
+def _reversed(date: str) -> str:
+    """Turn a date into a text that sorts the other way round, so that the newest is on top."""
+    return "".join(chr(ord("0") + 9 - int(letter)) if letter.isdigit() else letter for letter in date) + "~"
+
+
+def add_group(project: QgsProject, title: str, folder: str) -> QgsLayerTreeGroup:
+    """Make the group of a run at the top of the layer tree."""
+    group = project.layerTreeRoot().insertGroup(0, title)
+    group.setCustomProperty(RUN_PROPERTY, folder)
+    return group
 
 
 def find_group(project: QgsProject, folder: str) -> QgsLayerTreeGroup | None:
@@ -93,8 +146,9 @@ def make_layer(output: Output, history: str = "") -> QgsMapLayer | None:
 
 
 def style_layer(layer: QgsMapLayer, output: Output, history: str = "") -> None:
-    """Give a layer its look and its provenance."""
+    """Give a layer its look, its time and its provenance."""
     kind_of(output).style(layer, output.style)
+    set_time(layer, output.date)
     if history:
         metadata = layer.metadata()
         metadata.addHistoryItem(history)

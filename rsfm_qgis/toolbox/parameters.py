@@ -6,9 +6,11 @@ A group's and a choice's own fields are named CHOICE.FIELD; CHOICE.OPTION.FIELD 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qgis.core import (
+    QgsCoordinateReferenceSystem,
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
@@ -26,10 +28,11 @@ from qgis.core import (
     QgsRasterLayer,
 )
 
+from rsfm_qgis.collection import SUFFIX
 from rsfm_qgis.schema import Choice, Field, Option
 
 ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
-POLYGONS = QgsProcessing.SourceType.TypeVectorPolygon
+POLYGONS, POINTS = QgsProcessing.SourceType.TypeVectorPolygon, QgsProcessing.SourceType.TypeVectorPoint
 RASTERS = QgsProcessing.SourceType.TypeRaster
 
 
@@ -123,7 +126,7 @@ def _read(
     if parameters.get(name) is None and algorithm.parameterDefinition(name).defaultValue() is None:
         return None
     if field.kind == "raster":
-        return algorithm.parameterAsRasterLayer(parameters, name, context).source()
+        return _collection(parameters, field) or algorithm.parameterAsRasterLayer(parameters, name, context).source()
     if field.kind == "rasters":
         return [layer.source() for layer in algorithm.parameterAsLayerList(parameters, name, context)]
     if field.kind == "vector":
@@ -159,12 +162,22 @@ def _read_area(
     context: QgsProcessingContext,
     fields: tuple[Field, ...],
 ) -> str | None:
-    """Express an extent in the CRS of the first raster."""
+    """Express an extent in the CRS of the first raster; for a collection, of several, as a polygon in degrees."""
+    if any(_collection(parameters, field) for field in fields if field.kind == "raster"):
+        degrees = QgsCoordinateReferenceSystem("EPSG:4326")
+        box = algorithm.parameterAsExtent(parameters, name, context, degrees)
+        return None if box.isEmpty() else f"SRID=4326;{box.asWktPolygon()}"
     raster = _first_raster(algorithm, fields, parameters, context)
     box = algorithm.parameterAsExtent(parameters, name, context, raster.crs()) if raster is not None else None
     if box is None or box.isEmpty():
         return None
     return ",".join(f"{edge:.12g}" for edge in (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()))
+
+
+def _collection(parameters: dict[str, Any], field: Field) -> str:
+    """Return the collection that is given in place of a raster; empty where none is."""
+    value = parameters.get(field.name)
+    return value if isinstance(value, str) and value.endswith(SUFFIX) and "collections" in field.details else ""
 
 
 def _first_raster(
@@ -190,16 +203,27 @@ def _once(choice: Field, option: Option, own: Field, named: Iterator[Named]) -> 
         yield from named
 
 
-def _raster(name: str, label: str, _field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
-    return QgsProcessingParameterRasterLayer(name, label, None, optional)
+class RasterOrCollection(QgsProcessingParameterRasterLayer):
+    """A raster, or the file of a collection."""
+
+    def checkValueIsAcceptable(self, value: Any, context: QgsProcessingContext | None = None) -> bool:
+        if isinstance(value, str) and value.endswith(SUFFIX):
+            return Path(value).is_file()
+        return bool(super().checkValueIsAcceptable(value, context))
+
+
+def _raster(name: str, label: str, field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
+    kind = RasterOrCollection if "collections" in field.details else QgsProcessingParameterRasterLayer
+    return kind(name, label, None, optional)
 
 
 def _rasters(name: str, label: str, _field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
     return QgsProcessingParameterMultipleLayers(name, label, RASTERS, None, optional)
 
 
-def _vector(name: str, label: str, _field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
-    return QgsProcessingParameterVectorLayer(name, label, [POLYGONS], None, optional)
+def _vector(name: str, label: str, field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
+    shapes = {"point": [POINTS], "any": [POLYGONS, POINTS]}.get(field.details.get("geometry", ""), [POLYGONS])
+    return QgsProcessingParameterVectorLayer(name, label, shapes, None, optional)
 
 
 def _attribute(

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from rsfm import cli
 from rsfm.components import fit_components
 from rsfm.raster.largest import find_largest
@@ -76,7 +78,7 @@ def test_finetuning_chooses_texture_over_pixels_and_says_so(work):
 
 
 def test_segmentation_is_right_on_the_same_grid_with_nodata_kept(work):
-    run(work["folder"], "segment", "segmented", raster=str(work["raster"]), model=model(work), polygons=True)
+    result = run(work["folder"], "segment", "segmented", raster=str(work["raster"]), model=model(work), polygons=True)
     outputs = work["folder"] / "segmented" / "outputs"
     with rasterio.open(outputs / "segmentation.tif") as found, rasterio.open(work["raster"]) as raster:
         assert (found.transform, found.crs, found.shape) == (raster.transform, raster.crs, raster.shape)
@@ -92,6 +94,15 @@ def test_segmentation_is_right_on_the_same_grid_with_nodata_kept(work):
     assert (classes_HW[:, 90:155] != fine).mean() > 0.95
     with rasterio.open(outputs / "confidence.tif") as found:
         share_HW = found.read(1)
+    meta, _, geometry, fields = pyogrio.raw.read(outputs / "segmentation.gpkg")
+    table = dict(zip(meta["fields"], fields, strict=True))
+    assert "32633" in meta["crs"]
+    assert (table["area_m2"] @ table["confidence"]) / table["area_m2"].sum() == pytest.approx(
+        np.nanmean(share_HW), abs=1e-4
+    )
+    for name, area in result["area_m2"].items():
+        assert table["area_m2"][table["name"] == name].sum() == pytest.approx(area, abs=0.2)
+    assert shapely.coverage_is_valid(shapely.from_wkb(geometry))
     assert np.isnan(share_HW[:20, :30]).all()
     assert np.nanmin(share_HW) >= 0.5
     assert np.nanmax(share_HW) <= 1

@@ -11,7 +11,7 @@ from rsfm.describe import describe
 ROOT = Path(__file__).parents[2]
 BACKEND = ROOT / "backend" / "rsfm"
 PLUGIN = ROOT / "rsfm_qgis"
-FOLDERS = ["methods", "encoders", "heads", "sources", "outputs", "jobs", "goldens", "importers"]
+FOLDERS = ["methods", "encoders", "heads", "sources", "outputs", "jobs", "goldens", "importers", "exporters"]
 STANDARD_LIBRARY_OF_THE_PLUGIN = {"qgis", "rsfm_qgis"}
 FORBIDDEN_IN_THE_PLUGIN = {"subprocess", "urllib", "http", "socket", "pickle", "marshal"}
 
@@ -132,6 +132,8 @@ def test_presets_of_every_job_are_valid_configs():
     checked = 0
     for job in found.values():
         for preset in job.presets():
-            job.Config.model_validate({**preset.values, "rasters": ["a.tif"]})
+            given = {"rasters": ["a.tif"], "boxes": "a.gpkg"}
+            required = {name: given[name] for name, field in job.Config.model_fields.items() if field.is_required()}
+            job.Config.model_validate({**preset.values, **required})
             checked += 1
     assert checked >= 4

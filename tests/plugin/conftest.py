@@ -99,7 +99,7 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_polygons(tmp_path: Path) -> Callable[..., Path]:
-    """Write squares with an attribute, given as (left, top, side) in pixels and its value."""
+    """Write squares with an attribute, given as (left, top, side) in pixels and its value; None is NULL."""
 
     def make(squares: list[tuple[int, int, int, Any]], field: str = "class", name: str = "polygons.gpkg") -> Path:
         path = tmp_path / name
@@ -110,7 +110,8 @@ def make_polygons(tmp_path: Path) -> Callable[..., Path]:
             west, north = ORIGIN[0] + left * PIXEL, ORIGIN[1] - top * PIXEL
             east, south = west + side * PIXEL, north - side * PIXEL
             feature = ogr.Feature(layer.GetLayerDefn())
-            feature.SetField(field, str(value))
+            if value is not None:
+                feature.SetField(field, str(value))
             ring = f"{west} {north}, {east} {north}, {east} {south}, {west} {south}, {west} {north}"
             feature.SetGeometry(ogr.CreateGeometryFromWkt(f"POLYGON (({ring}))"))
             layer.CreateFeature(feature)

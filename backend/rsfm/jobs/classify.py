@@ -22,10 +22,10 @@ class ClassifyConfig(Config):
     raster: RasterPath = Field(description="Raster that shows the polygons or tiles.")
     model: ModelPath = Field(
         description="Model made by teaching classes of polygons, tiles or pixels.",
-        json_schema_extra={"needs": "head"},
+        json_schema_extra={"needs": "any head"},
     )
-    layer: OptionalVectorPath = Field(
-        None, title="Polygons", description="Polygons to classify, in any CRS; empty classifies square tiles."
+    polygons: OptionalVectorPath = Field(
+        None, description="Polygons to classify, in any CRS; empty classifies square tiles."
     )
     tile: float = Field(
         0,
@@ -45,7 +45,7 @@ class ClassifyConfig(Config):
         None, description="Classify what touches this part only: a rectangle, polygons, or a vector file."
     )
     probabilities: bool = Field(False, description="Add the probability of every class as an attribute.")
-    polygons: bool = Field(False, title="Tiles as polygons", description="Make polygons of the tiles too.")
+    tile_polygons: bool = Field(False, title="Tiles as polygons", description="Make polygons of the tiles too.")
     vote: str = Field(
         "mean",
         title="Put pixels together by",

@@ -20,9 +20,7 @@ class FinetuneScenesConfig(Config):
     """
 
     raster: RasterPath = Field(description="Raster to learn the classes on.")
-    labels: VectorPath = Field(
-        description="Polygons, or points, with a class.", json_schema_extra={"geometry": "polygons or points"}
-    )
+    labels: VectorPath = Field(description="Polygons, or points, with a class.", json_schema_extra={"geometry": "any"})
     class_field: FieldName = Field("class", description="Attribute that holds the class, text or number.")
     tile: Metres = Field(
         0,

@@ -16,7 +16,7 @@ from rsfm.raster.collection import Entry
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.mask_layer import MaskLayer
 from rsfm.raster.open_files import OpenFiles
-from rsfm.raster.reader import Raster, as_float, open_raster, short_name
+from rsfm.raster.reader import Raster, open_raster, short_name
 from rsfm.raster.scaling import to_units
 
 
@@ -65,26 +65,27 @@ class EntryRaster(Raster):
         """Lend the file itself, whose pixels are as stored; it stays open while it is lent."""
         return self._open_files.use((self.path, self.wanted), self._open)
 
+    @property
+    def masked(self) -> bool:
+        """Tell whether a mask says that pixels are to be left out."""
+        return bool(self.entry.mask and self.entry.masked)
+
     def cloudy(self, grid: Grid, window: Window) -> np.ndarray:
         """Tell which pixels of a window of any grid are to be left out by the entry's mask, cloudy_HW."""
-        mask = self.entry.mask
-        if mask is None or not self.entry.masked:
+        mask, masked = self.entry.mask, self.entry.masked
+        if not mask or not masked:
             return np.zeros((window.height, window.width), bool)
-        masked = self.entry.masked
         with self._open_files.use((mask, masked), lambda: MaskLayer(mask, masked, self.field)) as layer:
             return layer.left_out(grid, window)
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         with self.lend() as file:
-            stored = file.read_native(window)
-        pixels_CHW[:], valid_HW[:] = self.in_units(*stored, self.cloudy(self.grid, window))
+            stored_CHW, stored_HW = file.read_native(window)
+        pixels_CHW[:], valid_HW[:] = self.in_units(stored_CHW, stored_HW & ~self.cloudy(self.grid, window))
 
-    def in_units(
-        self, pixels_CHW: np.ndarray, valid_HW: np.ndarray, cloudy_HW: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Turn what the file stores into what is learned from."""
-        pixels_CHW, valid_HW = as_float(pixels_CHW, valid_HW)
-        return to_units(pixels_CHW, valid_HW & ~cloudy_HW, self.entry, self.band_names)
+    def in_units(self, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn what the file stores into what is learned from; further axes may come first."""
+        return to_units(pixels_CHW, valid_HW, self.entry, self.band_names)
 
     def _open(self) -> Raster:
         raster = open_raster(self.path, self.field, self.entry.crs != "", self.wanted)

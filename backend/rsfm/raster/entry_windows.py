@@ -1,10 +1,10 @@
 """Reads windows of many rasters of collections together, in units, with what is valid and what is cloudy.
 
 Windows of one file are read with each other, so that a block is decoded once for all that show it.
-Shape letters: C bands, H rows, W columns.
+Shape letters: N windows, C bands, H rows, W columns.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -13,10 +13,12 @@ import numpy as np
 from rsfm.raster.entry_raster import EntryRaster
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.resampled import Resampled, whole_shift
-from rsfm.raster.window_reader import Request, WindowReader
+from rsfm.raster.window_reader import Patch, Request, WindowReader
 
 MOST_TOGETHER = 32
 """Rasters whose files are lent at once."""
+AT_ONCE = 32
+"""Windows that are brought to units at once."""
 
 
 class Wanted(NamedTuple):
@@ -36,44 +38,72 @@ class Seen(NamedTuple):
 
 
 def read_windows(reader: WindowReader, wanted: Sequence[Wanted], max_cloud: float) -> Iterator[tuple[int, Seen | None]]:
-    """Read windows; yields their numbers, and None where more than a share of one is cloudy.
+    """Read windows of one size; yields their numbers, and None where more than a share of one is cloudy.
 
     Raises:
         UserError: a raster or its mask is absent or damaged.
     """
-    cloudy = [each.raster.cloudy(each.grid, each.window) for each in wanted]
-    cloudy_share = [np.count_nonzero(cloudy_HW) / cloudy_HW.size for cloudy_HW in cloudy]
-    yield from ((number, None) for number, share in enumerate(cloudy_share) if share > max_cloud)
-    clear = [number for number, share in enumerate(cloudy_share) if share <= max_cloud]
-    for numbers in _by_file(wanted, clear):
-        shifts = [_shift(wanted[number]) for number in numbers]
-        with ExitStack() as stack:
-            patches = reader.read([_request(wanted[n], shift, stack) for n, shift in zip(numbers, shifts, strict=True)])
-        for number, shift, (pixels_CHW, valid_HW) in zip(numbers, shifts, patches, strict=True):
-            if shift is not None:
-                raster = wanted[number].raster
-                pixels_CHW, valid_HW = raster.in_units(pixels_CHW, valid_HW, cloudy[number])
-            yield number, Seen(pixels_CHW, valid_HW, cloudy[number])
+    cloudy = {n: each.raster.cloudy(each.grid, each.window) for n, each in enumerate(wanted) if each.raster.masked}
+    hidden = [
+        number for number, cloudy_HW in cloudy.items() if np.count_nonzero(cloudy_HW) > max_cloud * cloudy_HW.size
+    ]
+    yield from ((number, None) for number in hidden)
+    parts = _by_file(wanted, set(range(len(wanted))) - set(hidden))
+    for first in range(0, len(parts), MOST_TOGETHER):
+        yield from _read(reader, wanted, parts[first : first + MOST_TOGETHER], cloudy)
 
 
-def _by_file(wanted: Sequence[Wanted], numbers: Sequence[int]) -> Iterator[list[int]]:
-    """Put windows together whose rasters are lent at once."""
-    groups: dict[EntryRaster, list[int]] = {}
-    for number in numbers:
-        groups.setdefault(wanted[number].raster, []).append(number)
-    each = list(groups.values())
-    for first in range(0, len(each), MOST_TOGETHER):
-        yield [number for group in each[first : first + MOST_TOGETHER] for number in group]
+class _Part(NamedTuple):
+    """Windows of a raster by their numbers, and how many pixels its own grid is shifted by; None if they are warped."""
+
+    raster: EntryRaster
+    shift: tuple[int, int] | None
+    numbers: list[int]
 
 
-def _request(wanted: Wanted, shift: tuple[int, int] | None, stack: ExitStack) -> Request:
-    """Ask for pixels as the file stores them, or for those of another grid, which are in units already."""
-    if shift is None:
-        return Request(Resampled(wanted.raster, wanted.grid), wanted.window)
-    row, column, height, width = wanted.window
-    return Request(stack.enter_context(wanted.raster.lend()), Window(row + shift[0], column + shift[1], height, width))
+def _by_file(wanted: Sequence[Wanted], numbers: Iterable[int]) -> list[_Part]:
+    found: dict[tuple[EntryRaster, tuple[int, int] | None], list[int]] = {}
+    for number in sorted(numbers):
+        raster, grid, _ = wanted[number]
+        shift = (0, 0) if grid is raster.grid else whole_shift(raster.grid, grid)
+        found.setdefault((raster, shift), []).append(number)
+    return [_Part(raster, shift, numbers) for (raster, shift), numbers in found.items()]
 
 
-def _shift(wanted: Wanted) -> tuple[int, int] | None:
-    """Return by how many pixels the raster's own grid is shifted; None when its pixels lie elsewhere."""
-    return (0, 0) if wanted.grid is wanted.raster.grid else whole_shift(wanted.raster.grid, wanted.grid)
+def _read(
+    reader: WindowReader, wanted: Sequence[Wanted], parts: Sequence[_Part], cloudy: dict[int, np.ndarray]
+) -> Iterator[tuple[int, Seen]]:
+    """Read windows of rasters that are lent meanwhile, and scale those of a raster some at a time."""
+    requests, out, stored = [], [], []
+    with ExitStack() as stack:
+        for raster, shift, numbers in parts:
+            windows = [wanted[number].window for number in numbers]
+            if shift is None:
+                asked = [Request(Resampled(raster, wanted[number].grid), wanted[number].window) for number in numbers]
+            else:
+                file = stack.enter_context(raster.lend())
+                asked = [Request(file, Window(w.row + shift[0], w.column + shift[1], *w[2:])) for w in windows]
+            pixels_NCHW = np.empty((len(numbers), *asked[0].shape), asked[0].raster.dtype)
+            valid_NHW = np.empty((len(numbers), *asked[0].shape[1:]), bool)
+            requests += asked
+            out += [Patch(*both) for both in zip(pixels_NCHW, valid_NHW, strict=True)]
+            stored.append((pixels_NCHW, valid_NHW))
+        reader.read(requests, out)
+    for part, (pixels_NCHW, valid_NHW) in zip(parts, stored, strict=True):
+        for first in range(0, len(part.numbers), AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            yield from _finish(part, part.numbers[some], pixels_NCHW[some], valid_NHW[some], cloudy)
+
+
+def _finish(
+    part: _Part, numbers: list[int], pixels_NCHW: np.ndarray, valid_NHW: np.ndarray, cloudy: dict[int, np.ndarray]
+) -> Iterator[tuple[int, Seen]]:
+    """Bring windows to units, if they are as stored, without what is cloudy."""
+    if part.raster.masked:
+        cloudy_NHW = np.stack([cloudy[number] for number in numbers])
+    else:
+        cloudy_NHW = np.broadcast_to(False, valid_NHW.shape)
+    if part.shift is not None:
+        valid_NHW = valid_NHW & ~cloudy_NHW if part.raster.masked else valid_NHW
+        pixels_NCHW, valid_NHW = part.raster.in_units(pixels_NCHW, valid_NHW)
+    yield from zip(numbers, map(Seen, pixels_NCHW, valid_NHW, cloudy_NHW), strict=True)

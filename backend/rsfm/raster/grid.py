@@ -67,7 +67,7 @@ class Grid(NamedTuple):
 
     @property
     def pixel_sides(self) -> tuple[float, float]:
-        """Metres of a pixel's height and width, at the centre of the raster."""
+        """Metres from a row to the next and from a column to the next, at the centre, as `pixel_area` measures."""
         east, north = self._unit_metres()
         a, b, _, d, e, _ = self.transform[:6]
         return math.hypot(b * east, e * north), math.hypot(a * east, d * north)

@@ -107,6 +107,27 @@ def read_outlines(source: str, crs: CRS, parameters: Parameters) -> list[Any]:
     Raises:
         UserError: in one sentence or two, what is wrong with the file.
     """
+    polygons = _read_shapes(source, crs, parameters, dimension=2)
+    if not polygons:
+        name = Path(split_source(source)[0]).name
+        raise UserError(f"'{name}' holds no polygon. {draw_or_choose(parameters)}", parameters.labels)
+    return polygons
+
+
+def read_points(source: str, crs: CRS, parameters: Parameters) -> list[Any]:
+    """Read the points of a vector file, whatever their attributes; the rest is as in `read_outlines`."""
+    points = _read_shapes(source, crs, parameters, dimension=0)
+    if not points:
+        raise UserError(
+            f"'{Path(split_source(source)[0]).name}' holds no point. Choose a layer of points under "
+            f"'{control(parameters.labels)}'.",
+            parameters.labels,
+        )
+    return points
+
+
+def _read_shapes(source: str, crs: CRS, parameters: Parameters, dimension: int) -> list[Any]:
+    """Read the shapes of that dimension."""
     path, options = split_source(source)
     name = Path(path).name
     layer, _ = find_layer(path, options, parameters)
@@ -118,11 +139,9 @@ def read_outlines(source: str, crs: CRS, parameters: Parameters) -> list[Any]:
         raise UserError(
             f"'{name}' cannot be read ({str(error).rstrip('.')}). {draw_or_choose(parameters)}", parameters.labels
         ) from error
-    shapes = [] if wkb is None else _simple_shapes(wkb, ["polygon"] * len(wkb))[0]
-    polygons = [shape for shape in shapes if shapely.get_dimensions(shape) == 2]
-    if not polygons:
-        raise UserError(f"'{name}' holds no polygon. {draw_or_choose(parameters)}", parameters.labels)
-    return reproject(polygons, read_crs(meta["crs"], name, parameters), crs)
+    shapes = [] if wkb is None else _simple_shapes(wkb, ["shape"] * len(wkb))[0]
+    found = [shape for shape in shapes if shapely.get_dimensions(shape) == dimension]
+    return reproject(found, read_crs(meta["crs"], name, parameters), crs) if found else []
 
 
 def split_source(labels: str) -> tuple[str, dict[str, str]]:

@@ -31,7 +31,7 @@ def _halve(rows_CHW: NDArray[Any], kind: type[RasterKind]) -> NDArray[Any]:
         return four[0]
     halved_CHW = _mode(four, kind.nodata) if kind.overviews == "mode" else _mean(four, kind.nodata)
     if np.dtype(kind.dtype).kind in "iu" and halved_CHW.dtype.kind == "f":
-        return np.rint(halved_CHW)
+        return np.asarray(np.rint(halved_CHW))
     return halved_CHW
 
 
@@ -46,12 +46,12 @@ def _mode(four: list[NDArray[Any]], nodata: float) -> NDArray[Any]:
         for other in later[1:]:
             twice |= values == other
         found = _choose(twice & (values != nodata), values, found)
-    return found
+    return np.asarray(found)
 
 
 def _choose(flags: NDArray[np.bool_], values: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     """Do as numpy.where, for integers, without a branch: on noise ten times as fast."""
-    return others ^ ((values ^ others) * flags.view(np.uint8))
+    return np.asarray(others ^ ((values ^ others) * flags.view(np.uint8)))
 
 
 def _mean(four: list[NDArray[Any]], nodata: float) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""A raster: a layer of the project or a file."""
+"""A raster: a layer of the project or a file; where a job takes several, a collection too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from qgis.core import QgsCoordinateReferenceSystem, QgsRasterLayer
 from qgis.PyQt.QtWidgets import QVBoxLayout, QWidget
 
+from rsfm_qgis.collection import title
 from rsfm_qgis.compatibility import LayerFilter
 from rsfm_qgis.gui.editor import Editor, Workspace
 from rsfm_qgis.gui.layer_choice import LayerChoice
@@ -23,6 +24,9 @@ class RasterEditor(Editor):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)
         self.choice.changed.connect(self.changed)
+        if field.details.get("collections"):
+            self._list_collections()
+            workspace.collections.listed.connect(self._list_collections)
 
     def value(self) -> Any:
         layer = self.choice.layer()
@@ -38,6 +42,10 @@ class RasterEditor(Editor):
             return layer.crs()
         path = self.choice.file()
         return QgsRasterLayer(path).crs() if path else QgsCoordinateReferenceSystem()
+
+    def _list_collections(self) -> None:
+        names = {path: title(path) for path in self.workspace.collections.all()}
+        self.choice.offer({self.tr("All of {0}").format(name): path for path, name in names.items()})
 
     def missing(self) -> str:
         if self.field.required and self.value() is None:

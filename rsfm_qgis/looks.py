@@ -1,0 +1,34 @@
+"""What is on the screen, as a run is told that shows its map while it makes it; `look.json` in the run's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rsfm_qgis import settings
+from rsfm_qgis.gui.editor import Workspace
+
+LOOK = "look.json"
+
+
+def look(workspace: Workspace) -> dict[str, Any] | None:
+    """Return what the canvas shows, and for which project; None where the user wants no previews."""
+    if settings.read(settings.PREVIEWS) == "no" or workspace.canvas is None:
+        return None
+    box, crs = workspace.canvas.extent(), workspace.canvas.mapSettings().destinationCrs()
+    bounds = [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
+    return {
+        "bounds": None if box.isEmpty() else bounds,
+        "crs": crs.authid() or crs.toWkt(),
+        "project": workspace.project.fileName(),
+    }
+
+
+def is_looked_at(folder: str, project: Any) -> bool:
+    """Tell whether a run was started from this project, to be seen while it goes on."""
+    try:
+        found = json.loads((Path(folder) / LOOK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(found.get("project") == project.fileName())

@@ -1,0 +1,74 @@
+"""Layers of what a run has done so far: temporary, in the run's group, in the style of the finished layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from qgis.core import QgsDataProvider, QgsLayerTreeLayer, QgsProject
+
+from rsfm_qgis import layers
+from rsfm_qgis.records import Output
+
+KEY = "rsfm/preview"
+OUTPUTS, PREVIEWS = "outputs", "previews"
+
+
+def show(project: QgsProject, folder: str, title: str, preview: Output, only_there: bool = False) -> bool:
+    """Bring a preview onto the map, in place of the one before; tells whether it is there.
+
+    Args:
+        title: of the run, for its group.
+        only_there: leave it where the one before was taken off the map.
+    """
+    nodes = find(project, folder, preview.key)
+    if not nodes and only_there:
+        return False
+    if nodes:
+        layer = nodes[0].layer()
+        layer.setDataSource(preview.path, preview.title, "gdal", QgsDataProvider.ProviderOptions())
+        if layer.isValid():
+            layers.style_layer(layer, preview)
+            layer.triggerRepaint()
+        return True
+    layer = layers.make_layer(preview)
+    if layer is None:
+        return True  # the next one will be there
+    layer.setCustomProperty(KEY, preview.key)
+    group = layers.find_group(project, folder) or layers.add_group(project, title, folder)
+    project.addMapLayer(layer, False)
+    is_small = any(node.layer().customProperty(KEY) for node in group.findLayers() if node.layer() is not None)
+    group.insertLayer(1 if is_small else 0, layer).setExpanded(not is_small)
+    return True
+
+
+def find(project: QgsProject, folder: str, key: str = "") -> list[QgsLayerTreeLayer]:
+    """Find the previews of a run that are on the map, or the one of a key."""
+    group = layers.find_group(project, folder)
+    found = [] if group is None else group.findLayers()
+    keys = {node: node.layer().customProperty(KEY) for node in found if node.layer() is not None}
+    return [node for node, own in keys.items() if own and key in {"", own}]
+
+
+def remove(project: QgsProject, folder: str, key: str = "") -> None:
+    """Take the previews of a run off the map, and its group where nothing is left in it."""
+    for node in find(project, folder, key):
+        project.removeMapLayer(node.layerId())
+    group = layers.find_group(project, folder)
+    if group is not None and not group.children():
+        group.parent().removeChildNode(group)
+
+
+def is_finished(preview: Output, outputs: Iterable[Output]) -> bool:
+    """Tell whether one of the outputs is what a preview promised: previews/NAME-small is outputs/NAME.tif."""
+    stem = preview.key.rpartition("-")[0]
+    return any(_promise(output.path) == stem for output in outputs)
+
+
+def _promise(path: str) -> str:
+    parts: list[Any] = list(Path(path).with_suffix("").parts)
+    places = [place for place, part in enumerate(parts) if part == OUTPUTS]
+    if places:
+        parts[places[-1]] = PREVIEWS
+    return str(Path(*parts))

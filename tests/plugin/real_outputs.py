@@ -1,0 +1,58 @@
+"""Outputs of real jobs on real rasters, for tests of how they look: runs in the backend's Python, prints folders.
+
+Arguments: a folder of rasters, a folder to work in. Two dates are cut from Sentinel-2 tiles, with nodata in a corner.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import rasterio
+from rsfm import cli
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.backend.toy_model import make_model
+
+DATES = ("20150711", "20150830", "20150909")
+SIDE, SMALL = 640, 160
+
+
+def crop(source, target, side):
+    """Copy the upper left part of a raster and make a corner of it nodata."""
+    with rasterio.open(source) as file:
+        pixels_CHW = file.read([2, 3, 4, 8], window=((0, side), (0, side)))
+        pixels_CHW[:] = pixels_CHW.clip(1)
+        pixels_CHW[:, : side // 8, : side // 4] = 0
+        shape = {"count": 4, "height": side, "width": side, "dtype": file.dtypes[0], "nodata": 0}
+        with rasterio.open(target, "w", driver="GTiff", crs=file.crs, transform=file.transform, **shape) as made:
+            made.write(pixels_CHW)
+
+
+def run(work, name, job, **config):
+    """Do a job in the run folder of this name."""
+    path = work / f"{name}.json"
+    path.write_text(json.dumps(config))
+    if cli.main(["run", job, str(path), "--run", str(work / name)]) != 0:
+        sys.exit(f"{name} failed")
+
+
+def main(data, work):
+    os.chdir(work)
+    large = [work / f"S2_{date}.tif" for date in DATES[:2]]
+    for date, target in zip(DATES, large):
+        crop(data / "s2_slovenia" / f"S2_L1C_{date}.tif", target, SIDE)
+    (work / "dates").mkdir()
+    for date in DATES:
+        crop(data / "s2_slovenia" / f"S2_L1C_{date}.tif", work / "dates" / f"S2_{date}.tif", SMALL)
+    model = str(make_model(work / "model.safetensors", large[0]))
+    mapping = {"raster": str(large[0]), "model": model, "device": "cpu"}
+    run(work, "segment", "segment", **mapping, polygons=True, minimum_area=40000)
+    run(work, "embed", "embed", **mapping)
+    run(work, "detect_change", "detect_change", before=str(large[0]), after=str(large[1]), model=model)
+    run(work, "several", "segment", **{**mapping, "raster": str(work / "dates")})
+    run(work, "several_embedded", "embed", **{**mapping, "raster": str(work / "dates")})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,279 @@
+"""Every output of real jobs opens in QGIS as it should: colours, legend, CRS, nodata, pyramids; several dates in time.
+
+A new kind of output needs an entry in `KINDS`, and a run in `real_outputs.py` that makes it.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from osgeo import gdal
+from qgis.core import (
+    QgsColorRampLegendNode,
+    QgsDateTimeRange,
+    QgsLayerTree,
+    QgsLayerTreeModel,
+    QgsMapRendererSequentialJob,
+    QgsMapSettings,
+    QgsProject,
+    QgsRasterLayer,
+)
+from qgis.PyQt.QtCore import QDateTime, QSize, Qt
+from qgis.PyQt.QtGui import QColor
+
+from rsfm_qgis import layers, painting
+from rsfm_qgis.records import Output, read_record
+
+DATA = Path(os.environ.get("RSFM_TEST_DATA", ROOT.parent / "shared" / "data"))
+RUNS = ("segment", "embed", "detect_change", "several", "several_embedded")
+BLOCK = 512
+TRANSPARENT = (0, 0, 0, 0)
+
+
+class Kind(NamedTuple):
+    """How an output must look.
+
+    Attributes:
+        paint: computes red, green, blue and alpha of values_CHW, NaN where nodata, as the style says; None for vectors.
+        legend: the texts of the legend.
+    """
+
+    paint: Callable[[np.ndarray, dict[str, Any]], np.ndarray] | None
+    legend: Callable[[dict[str, Any]], list[str]]
+
+
+def paint_classes(classes):
+    def paint(values_CHW, _style):
+        found = np.zeros((*values_CHW.shape[1:], 4))
+        for value, colour in classes:
+            found[values_CHW[0] == value] = QColor(colour).getRgb()
+        return found
+
+    return paint
+
+
+def paint_style_classes(values_CHW, style):
+    return paint_classes([(each["value"], each["colour"]) for each in style["classes"]])(values_CHW, style)
+
+
+def paint_ramp(values_CHW, style):
+    part = (values_CHW[0] - style["minimum"]) / (style["maximum"] - style["minimum"])
+    stops = np.array([QColor(colour).getRgb() for colour in painting.VIRIDIS], float)
+    places = np.clip(np.nan_to_num(part), 0, 1) * (len(stops) - 1)
+    found = np.stack([np.interp(places, np.arange(len(stops)), stops[:, channel]) for channel in range(4)], axis=-1)
+    found[np.isnan(part)] = TRANSPARENT
+    return found
+
+
+def paint_colours(values_CHW, style):
+    found = np.full((*values_CHW.shape[1:], 4), 255.0)
+    for channel, (band, (low, high)) in enumerate(zip(style["bands"], style["ranges"])):
+        found[..., channel] = np.clip((values_CHW[band - 1] - low) / (high - low), 0, 1) * 255
+    found[np.isnan(values_CHW[0])] = TRANSPARENT
+    return found
+
+
+def class_names(style):
+    return [each["name"] for each in style["classes"]]
+
+
+KINDS = {
+    "classes": Kind(paint_style_classes, class_names),
+    "confidence": Kind(paint_ramp, lambda style: ["Band 1 (Gray)", *ends(style)]),
+    "magnitude": Kind(paint_ramp, lambda style: [*ends(style)]),
+    "change": Kind(paint_classes([(1, painting.CHANGED)]), lambda _: ["Changed"]),
+    "embedding": Kind(paint_colours, lambda style: [f"PC{band}" for band in style["bands"]]),
+    "polygons": Kind(None, class_names),
+    "change_polygons": Kind(None, lambda _: []),
+}  # fmt: skip
+
+
+def ends(style):
+    return [f"{style['minimum']:.3g}", f"{style['maximum']:.3g}"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of the runs."""
+    if not (DATA / "s2_slovenia").is_dir():
+        pytest.skip(f"the test rasters are not there: {DATA} (set RSFM_TEST_DATA)")
+    work = tmp_path_factory.mktemp("outputs")
+    script = Path(__file__).with_name("real_outputs.py")
+    done = subprocess.run(
+        [os.environ["RSFM_PYTHON"], str(script), str(DATA), str(work)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return work
+
+
+def outputs(made, *names):
+    return [output for name in names or RUNS for output in read_record(made / name).outputs]
+
+
+def each_once(made):
+    """One output of every kind and file name, the first."""
+    return {(output.kind, Path(output.path).name): output for output in reversed(outputs(made))}
+
+
+def render(layer, moment=None):
+    """Draw a layer pixel by pixel as the canvas does, as rgba_HWC."""
+    settings = QgsMapSettings()
+    settings.setLayers([layer] if not isinstance(layer, list) else layer)
+    first = layer if not isinstance(layer, list) else layer[0]
+    settings.setDestinationCrs(first.crs())
+    settings.setExtent(first.extent())
+    size = QSize(first.width(), first.height()) if isinstance(first, QgsRasterLayer) else QSize(300, 300)
+    settings.setOutputSize(size)
+    settings.setBackgroundColor(QColor(0, 0, 0, 0))
+    settings.setFlag(QgsMapSettings.Flag.Antialiasing, False)
+    if moment is not None:
+        settings.setIsTemporal(True)
+        settings.setTemporalRange(moment)
+    job = QgsMapRendererSequentialJob(settings)
+    job.start()
+    job.waitForFinished()
+    image = job.renderedImage().convertToFormat(job.renderedImage().Format.Format_RGBA8888)
+    data = image.constBits()
+    data.setsize(image.byteCount())
+    lines = np.frombuffer(data, np.uint8).reshape(image.height(), image.bytesPerLine())
+    return lines[:, : image.width() * 4].reshape(image.height(), image.width(), 4).astype(float)
+
+
+def read(path):
+    """Read values_CHW with NaN for nodata, and the dataset's nodata, CRS and extent."""
+    dataset = gdal.Open(path)
+    values_CHW = np.atleast_3d(dataset.ReadAsArray().astype(float))
+    values_CHW = dataset.ReadAsArray().astype(float).reshape(dataset.RasterCount, dataset.RasterYSize, -1)
+    nodata = dataset.GetRasterBand(1).GetNoDataValue()
+    values_CHW[values_CHW == nodata] = np.nan
+    return values_CHW, nodata, dataset.GetProjection()
+
+
+def legend(layer):
+    """The texts of a layer's legend, as the layer panel shows them; of a colour ramp, its ends."""
+    tree = QgsLayerTree()
+    texts = []
+    for node in QgsLayerTreeModel(tree).layerLegendNodes(tree.addLayer(layer)):
+        if isinstance(node, QgsColorRampLegendNode):
+            shader = layer.renderer().shader().rasterShaderFunction()
+            texts += [f"{shader.minimumValue():.3g}", f"{shader.maximumValue():.3g}"]
+        else:
+            texts.append(str(node.data(Qt.ItemDataRole.DisplayRole) or ""))
+    return texts
+
+
+def test_every_kind_that_the_jobs_make_is_looked_at(qgis_app, made):
+    assert {kind for kind, _ in each_once(made)} == set(KINDS)
+
+
+def test_every_raster_has_the_colours_of_its_style_and_nodata_is_transparent(qgis_app, made):
+    for (kind, name), output in each_once(made).items():
+        if KINDS[kind].paint is None:
+            continue
+        layer = layers.make_layer(output)
+        values_CHW, _, _ = read(output.path)
+        expected, found = KINDS[kind].paint(values_CHW, output.style), render(layer)
+        assert np.isnan(values_CHW[0]).any(), name
+        assert (found[np.isnan(values_CHW[0])][:, 3] == 0).all(), name
+        assert (np.abs(found - expected).max(axis=-1) <= 4).mean() > 0.999, name
+
+
+def test_every_raster_has_crs_nodata_and_pyramids(qgis_app, made):
+    for (_, name), output in each_once(made).items():
+        layer = layers.make_layer(output)
+        if not isinstance(layer, QgsRasterLayer):
+            continue
+        provider, (_, nodata, projection) = layer.dataProvider(), read(output.path)
+        assert layer.crs().isValid(), name
+        assert layer.crs().toWkt() == type(layer.crs())(projection).toWkt(), name
+        assert layer.crs().authid() == "EPSG:32633", name
+        assert provider.sourceHasNoDataValue(1), name
+        assert np.array_equal(provider.sourceNoDataValue(1), nodata, equal_nan=True), name
+        if max(layer.width(), layer.height()) > BLOCK:
+            assert provider.hasPyramids(), name
+            assert any(pyramid.getExists() if hasattr(pyramid, "getExists") else pyramid.exists
+                       for pyramid in provider.buildPyramidList()), name  # fmt: skip
+
+
+def test_every_legend_names_what_is_seen(qgis_app, made):
+    for (kind, name), output in each_once(made).items():
+        texts = legend(layers.make_layer(output))
+        for wanted in KINDS[kind].legend(output.style):
+            assert any(wanted in text for text in texts), f"{name}: {wanted} is not in {texts}"
+
+
+def test_vectors_have_the_crs_and_are_seen(qgis_app, made):
+    for (kind, name), output in each_once(made).items():
+        if KINDS[kind].paint is None:
+            layer = layers.make_layer(output)
+            assert layer.crs().authid() == "EPSG:32633", name
+            assert layer.featureCount() > 0, name
+            seen = render(layer)
+            colours = {tuple(colour[:3]) for colour in seen[seen[..., 3] == 255].astype(int).reshape(-1, 4)}
+            wanted = [each["colour"] for each in output.style.get("classes", [])] or ["#cc79a7"]
+            assert colours & {QColor(colour).getRgb()[:3] for colour in wanted}, name
+
+
+def test_dates_are_one_group_with_the_newest_on_top_and_one_legend_open(project, made):
+    groups = list(layers.add_run(project, made / "several"))
+    nodes = groups[-1].findLayers()
+    assert len(project.layerTreeRoot().findGroups()) == 1
+    assert [node.name() for node in nodes[:3]] == [
+        f"Classes of S2_{date}" for date in ("20150909", "20150830", "20150711")
+    ]
+    assert [node.isExpanded() for node in nodes[:3]] == [True, False, False]
+    assert len({node.layer().renderer().classes()[0].color.name() for node in nodes[:3]}) == 1
+    assert not list(layers.add_run(project, made / "several")) or len(groups[-1].findLayers()) == len(nodes)
+
+
+def test_embeddings_of_all_dates_have_the_same_colours(qgis_app, made):
+    styles = [output.style for output in outputs(made, "several_embedded")]
+    assert len(styles) == 3
+    assert styles[0] == styles[1] == styles[2]
+
+
+@pytest.mark.parametrize("run", ["several", "several_embedded"])
+def test_time_slider_shows_the_layer_of_its_day(project, made, run):
+    list(layers.add_run(project, made / run))
+    kind = {"several": "classes", "several_embedded": "embedding"}[run]
+    dated = {output.date: output for output in outputs(made, run) if output.kind == kind}
+    assert sorted(dated) == ["2015-07-11", "2015-08-30", "2015-09-09"]
+    by_path = {layer.source(): layer for layer in QgsProject.instance().mapLayers().values()}
+    shown = [by_path[output.path] for output in dated.values()]
+    alone = {date: render(by_path[output.path]) for date, output in dated.items()}
+    for date in dated:
+        assert np.array_equal(render(shown, day(date)), alone[date]), date
+        assert alone[date][..., 3].any()
+    assert not render(shown, day("2015-08-01"))[..., 3].any()
+    whole = project.timeSettings().temporalRange()
+    assert whole.begin().toString("yyyy-MM-dd") == "2015-07-11"
+    assert whole.end().toString("yyyy-MM-dd") == "2015-09-10"
+
+
+def test_a_year_or_a_month_is_as_long_as_it_is(qgis_app):
+    from rsfm_qgis.layer_time import time_of
+
+    for date, end in (("2015", "2016-01-01"), ("2015-02", "2015-03-01"), ("2015-02-28T10:23:00", "2015-03-01")):
+        found = time_of(date)
+        assert found.end().toString("yyyy-MM-dd") == end
+        assert not found.includeEnd()
+    assert time_of("") is None
+    assert time_of("2015-13-01") is None
+
+
+def day(date):
+    """A frame of an hour on a day, as the time slider asks for it."""
+    begin = QDateTime.fromString(f"{date}T12:00:00Z", Qt.DateFormat.ISODate)
+    return QgsDateTimeRange(begin, begin.addSecs(3600), True, False)
+
+
+def test_output_without_a_date_is_always_seen(qgis_app, make_raster):
+    path = make_raster(np.ones((1, 4, 4), "uint8"))
+    layer = layers.make_layer(Output("change", str(path), "Change", {}))
+    assert not layer.temporalProperties().isActive()
+    assert render(layer, day("2015-08-01"))[..., 3].all()
