@@ -9,7 +9,7 @@ PACKAGES := qgis python3-qgis xvfb xauth python3-venv
 SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup system demo test test-slow check format schema package bench bench-quick bench-reading learn clean
+.PHONY: help setup system demo test test-slow check format schema package bench bench-quick bench-reading bench-inference learn clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,8 +71,8 @@ build/venv-bench/ready: backend/uv.lock backend/pyproject.toml | build/system.re
 	cd backend && UV_PROJECT_ENVIRONMENT=$(CURDIR)/build/venv-bench $(UV) sync --quiet --frozen --no-dev --group bench
 	@touch $@
 
-bench: setup bench-reading ## Run every benchmark.
-	@for file in $(filter-out benchmarks/reading.py,$(wildcard benchmarks/*.py)); do \
+bench: setup bench-reading bench-inference ## Run every benchmark.
+	@for file in $(filter-out benchmarks/reading.py benchmarks/inference.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$file"; $(PYTHON) $$file || exit 1; done
 
 bench-quick: setup ## Run every benchmark in small, in under five minutes.
@@ -80,6 +80,9 @@ bench-quick: setup ## Run every benchmark in small, in under five minutes.
 
 bench-reading: build/venv-bench/ready ## Compare the reading of windows with torchgeo, a plain loop and the floor.
 	build/venv-bench/bin/python benchmarks/reading.py
+
+bench-inference: build/venv-bench/ready ## Compare maps in tiles with torchgeo, a plain loop and the floor.
+	build/venv-bench/bin/python benchmarks/inference.py
 
 learn: setup ## Pretrain with every method for half an hour of CPU and compare; takes over two hours (METHODS=).
 	$(PYTHON) scripts/learn.py $(if $(METHODS),--methods $(METHODS)) $(if $(MINUTES),--minutes $(MINUTES))

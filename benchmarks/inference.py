@@ -1,24 +1,29 @@
-"""What tiled inference costs beyond the network, beside a plain loop and beside the floor, in the same run.
+"""What tiled inference costs beyond the network, beside a plain loop, torchgeo and the floor, in the same run.
 
-    python benchmarks/inference.py [--quick]
+    make bench-inference                          (installs torchgeo in an environment of its own)
+    python benchmarks/inference.py [--quick] [--all]
 
 The raster is 4096 x 4096 (--quick: 2048), 4 bands of uint16 with the texture of land, in three layouts of DEFLATE:
-blocks of 512, strips, blocks with the bands of a pixel together. Labels are the largest of 4 outputs, and all loops
-write them as a map with pyramids. Figures are seconds a megapixel, the best of three runs, less what the network took:
+blocks of 512, strips, blocks with the bands of a pixel together. Labels are the largest of 4 outputs, and all loops but
+torchgeo's write them as a map with pyramids. Networks: one that does nothing, one of the size of a U-Net, and a
+ViT-S/16. Figures are seconds a megapixel less what the network took, the best of three runs (one for the large
+networks), and the whole time over that of the network:
 
 - ours, with tiles side by side, as for any network of known reach, and with tiles blended over 64 px;
 - the plain loop: read each tile by rasterio, add it to an accumulator of the whole raster with Hann weights, divide,
   label, write, and let GDAL make the cloud-optimised copy;
+- torchgeo: the same tiles from `RasterDataset` with `GridGeoSampler`, labelled by argmax, neither blended nor written;
 - the floor: decode every block once, and encode the labels once.
 
-Then the whole time over that of the network, for one of the size of a U-Net and for a ViT-S/16. Torch has one thread.
+The large networks run through the loops of others on blocks of 512 alone (--all: on all layouts). Torch has one thread.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +44,7 @@ from rsfm.raster.reader import open_raster
 from rsfm.raster.writer import RasterWriter
 from torch import Tensor, nn
 
-TILE, OVERLAP = 512, 64
+TILE, OVERLAP, BATCH = 512, 64, 4
 LAYOUTS = {
     "blocks of 512": {"tiled": True, "blockxsize": 512, "blockysize": 512, "interleave": "band"},
     "strips": {"tiled": False, "interleave": "band"},
@@ -56,13 +61,22 @@ class Spent(NamedTuple):
     network_wall: float
 
 
+class Cost(NamedTuple):
+    """Seconds a megapixel beyond the network, and the whole time over that of the network; 0 without one."""
+
+    cpu: float
+    wall: float
+    cpu_ratio: float
+    wall_ratio: float
+
+
 class Timed(TileNetwork):
     """Runs a network and measures its time."""
 
     def __init__(self, network: nn.Module, margin: int | None, multiple: int = 1) -> None:
         super().__init__()
         self.outputs, self.stride, self.margin, self.multiple = 4, 1, margin, multiple
-        self.network = network
+        self.network = network.eval()
         self.cpu = self.wall = 0.0
 
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
@@ -113,53 +127,56 @@ class ViTSmall(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="a raster of a quarter the size, and no heavy networks")
-    quick = parser.parse_args().quick
-    side = 2048 if quick else 4096
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a raster of a quarter the size, and no large networks")
+    parser.add_argument("--all", action="store_true", help="the large networks in every loop on every layout")
+    arguments = parser.parse_args()
+    side = 2048 if arguments.quick else 4096
     torch.set_num_threads(1)
-    print(f"{side} x {side} x 4 uint16; seconds a megapixel without the network: processor, clock")
+    print(f"{side} x {side} x 4 uint16; overhead in s/Mpx: processor, clock; whole time / network: processor, clock")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        figures = {layout: compare(folder, layout, side) for layout in LAYOUTS}
-        halo, blend, plain = figures["blocks of 512"]
-        claim("inference_overhead_cpu_s_per_mpx", halo.cpu, 0.055)
-        claim("inference_overhead_blended_cpu_s_per_mpx", blend.cpu, 0.055)
-        claim("inference_overhead_wall_s_per_mpx", halo.wall, 0.03)
-        claim("inference_cpu_over_plain_loop", halo.cpu / plain.cpu, 1.0)
-        if not quick:
-            compare_networks(folder)
+        path = Path(name) / "raster.tif"
+        for layout in LAYOUTS:
+            make_raster(path, side, LAYOUTS[layout])
+            first = layout == "blocks of 512"
+            found = compare(path, layout, side, "nothing", Same(), list(LOOPS), 3)
+            if first:
+                claim_overhead(found)
+            if not arguments.quick:
+                loops = list(LOOPS)[1:4] if first or arguments.all else [BLENDED]
+                compare(path, layout, side, "U-Net size", UNetSize(), loops, 1)
+                found = compare(path, layout, side, "ViT-S/16", ViTSmall(), loops, 1)
+                if first:
+                    claim("inference_cpu_over_vit_small", found[BLENDED].cpu_ratio, 1.03)
+    if not find_spec("torchgeo"):
+        print("torchgeo is not installed here: run `make bench-inference` to compare with it")
 
 
-def compare(folder: Path, layout: str, side: int) -> list[Spent]:
-    """Measure all loops on one layout, and return those of ours, side by side and blended, and the plain one."""
-    path = folder / "raster.tif"
-    make_raster(path, side, LAYOUTS[layout])
-    loops: dict[str, Callable[[], Spent]] = {
-        "ours, tiles side by side": lambda: run_ours(path, Timed(Same(), margin=0)),
-        "ours, tiles blended": lambda: run_ours(path, Timed(Same(), margin=None)),
-        "plain loop": lambda: run_plain(path, Timed(Same(), margin=None)),
-        "floor": lambda: run_floor(path),
-    }
-    print(f"DEFLATE, {layout}")
-    found = []
-    for name, loop in loops.items():
-        over = best(loop, side)
-        print(f"  {name:<26} {over.cpu:.4f}  {over.wall:.4f}")
-        found.append(over)
-    return found[:3]
+def compare(
+    path: Path, layout: str, side: int, name: str, network: nn.Module, loops: Sequence[str], times: int
+) -> dict[str, Cost]:
+    """Print and return what loops cost beyond a network; one after the other, `times` times over."""
+    print(f"DEFLATE, {layout}; network: {name}")
+    spent: dict[str, list[Spent]] = {loop: [] for loop in loops if loop != TORCHGEO or find_spec("torchgeo")}
+    for _ in range(times):
+        for loop, found in spent.items():
+            found.append(LOOPS[loop](path, network))
+    costs = {loop: cost_of(found, side * side / 1e6) for loop, found in spent.items()}
+    for loop, cost in costs.items():
+        ratios = f"{cost.cpu_ratio:9.3f} {cost.wall_ratio:9.3f}" if cost.cpu_ratio else ""
+        print(f"  {loop:<26} {cost.cpu:.4f}  {cost.wall:.4f} {ratios}", flush=True)
+    return costs
 
 
-def compare_networks(folder: Path) -> None:
-    path = folder / "raster.tif"
-    make_raster(path, 2048, LAYOUTS["blocks of 512"])
-    print("Whole time over that of the network, 2048 x 2048: processor, clock; ours, plain loop")
-    for name, network in {"U-Net size": UNetSize(), "ViT-S/16": ViTSmall()}.items():
-        ours, plain = run_ours(path, Timed(network, None, 32)), run_plain(path, Timed(network, None, 32))
-        ratios = [(spent.cpu / spent.network_cpu, spent.wall / spent.network_wall) for spent in (ours, plain)]
-        print(f"  {name:<12} " + "   ".join(f"{cpu:.3f}  {wall:.3f}" for cpu, wall in ratios))
-        if name == "ViT-S/16":
-            claim("inference_cpu_over_vit_small", ratios[0][0], 1.03)
+def claim_overhead(costs: dict[str, Cost]) -> None:
+    halo, blend = costs[SIDE_BY_SIDE], costs[BLENDED]
+    claim("inference_overhead_cpu_s_per_mpx", halo.cpu, 0.055)
+    claim("inference_overhead_blended_cpu_s_per_mpx", blend.cpu, 0.055)
+    claim("inference_overhead_wall_s_per_mpx", halo.wall, 0.03)
+    claim("inference_overhead_blended_wall_s_per_mpx", blend.wall, 0.03)
+    claim("inference_blended_cpu_over_plain_loop", blend.cpu / costs[PLAIN].cpu, 1.0)
+    if TORCHGEO in costs:
+        claim("inference_blended_cpu_over_torchgeo", blend.cpu / costs[TORCHGEO].cpu, 1.0)
 
 
 def make_raster(path: Path, side: int, layout: dict[str, object]) -> None:
@@ -174,12 +191,13 @@ def make_raster(path: Path, side: int, layout: dict[str, object]) -> None:
         file.write(pixels_CHW.clip(1, 65535).astype(np.uint16))
 
 
-def best(loop: Callable[[], Spent], side: int, times: int = 3) -> Spent:
-    """Return the fewest seconds a megapixel, after taking off what the network took."""
-    found = [loop() for _ in range(times)]
-    mpx = side * side / 1e6
-    cpu = min(spent.cpu - spent.network_cpu for spent in found) / mpx
-    return Spent(cpu, min(spent.wall - spent.network_wall for spent in found) / mpx, 0, 0)
+def cost_of(found: Sequence[Spent], mpx: float) -> Cost:
+    """Return the least of several runs, after taking off what the network took."""
+    network_cpu, network_wall = (min(spent[index] for spent in found) for index in (2, 3))
+    cpu = min(spent.cpu - spent.network_cpu for spent in found)
+    wall = min(spent.wall - spent.network_wall for spent in found)
+    ratios = (1 + cpu / network_cpu, 1 + wall / network_wall) if network_cpu else (0.0, 0.0)
+    return Cost(cpu / mpx, wall / mpx, *ratios)
 
 
 def spent_since(started: tuple[float, float], network: Timed | None = None) -> Spent:
@@ -205,7 +223,7 @@ def run_ours(path: Path, network: Timed) -> Spent:
             background.do(lambda: writer.write(labels_HW[None]), labels_HW.nbytes)
 
         tiling = TilingConfig(tile_size=TILE, tile_overlap=OVERLAP)
-        run_tiles(network, raster, raster.grid.window, tiling, "cpu", 4, finish, lambda: None, lambda done: None)
+        run_tiles(network, raster, raster.grid.window, tiling, "cpu", BATCH, finish, lambda: None, lambda done: None)
     return spent_since(started, network)
 
 
@@ -244,6 +262,21 @@ def write_plain(path: Path, labels_HW: np.ndarray, profile: dict[str, object]) -
         file.write(labels_HW, 1)
 
 
+def run_torchgeo(path: Path, network: Timed) -> Spent:
+    from torch.utils.data import DataLoader
+    from torchgeo.datasets import RasterDataset, stack_samples
+    from torchgeo.samplers import GridGeoSampler
+
+    started = now()
+    dataset = RasterDataset([str(path)])
+    sampler = GridGeoSampler(dataset, size=TILE, stride=TILE - OVERLAP)
+    with torch.inference_mode():
+        for batch in DataLoader(dataset, BATCH, sampler=sampler, num_workers=0, collate_fn=stack_samples):
+            pixels_BCSS = batch["image"]
+            network(pixels_BCSS, torch.isfinite(pixels_BCSS).all(dim=1)).argmax(dim=1).to(torch.uint8)
+    return spent_since(started, network)
+
+
 def run_floor(path: Path) -> Spent:
     with rasterio.open(path.with_name("ours.tif")) as made:
         labels_HW = made.read(1)
@@ -253,6 +286,16 @@ def run_floor(path: Path) -> Spent:
             file.read(window=rasterio.windows.Window(0, row, file.width, 512))
         write_plain(path.with_name("floor.tif"), labels_HW, file.profile)
     return spent_since(started)
+
+
+SIDE_BY_SIDE, BLENDED, PLAIN, TORCHGEO = "ours, tiles side by side", "ours, tiles blended", "plain loop", "torchgeo"
+LOOPS: dict[str, Callable[[Path, nn.Module], Spent]] = {
+    SIDE_BY_SIDE: lambda path, network: run_ours(path, Timed(network, 0, 32)),
+    BLENDED: lambda path, network: run_ours(path, Timed(network, None, 32)),
+    PLAIN: lambda path, network: run_plain(path, Timed(network, None)),
+    TORCHGEO: lambda path, network: run_torchgeo(path, Timed(network, None)),
+    "floor": lambda path, network: run_floor(path),
+}
 
 
 def claim(name: str, value: float, bound: float) -> None:

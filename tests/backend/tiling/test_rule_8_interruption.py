@@ -3,6 +3,9 @@
 import json
 import os
 import random
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,13 +28,21 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A raster of a few rows of blocks, a model, and what an uninterrupted run makes of them."""
-    folder = tmp_path_factory.mktemp("resume")
+    return make_work(tmp_path_factory.mktemp("resume"), HEIGHT)
+
+
+@pytest.fixture(scope="module")
+def long_work(tmp_path_factory):
+    return make_work(tmp_path_factory.mktemp("long"), 20 * HEIGHT)
+
+
+def make_work(folder, height):
+    """Make a raster of a few rows of blocks, a model, and what an uninterrupted run makes of them."""
     random_state = np.random.default_rng(0)
-    coarse = np.kron(random_state.normal(1500, 600, (3, HEIGHT // 20, WIDTH // 20)), np.ones((20, 20)))
-    pixels_CHW = (coarse + random_state.normal(0, 60, (3, HEIGHT, WIDTH))).clip(1, 60000).astype("uint16")
+    coarse = np.kron(random_state.normal(1500, 600, (3, height // 20, WIDTH // 20)), np.ones((20, 20)))
+    pixels_CHW = (coarse + random_state.normal(0, 60, (3, height, WIDTH))).clip(1, 60000).astype("uint16")
     pixels_CHW[:, 600:900, 10:40] = 0
-    shape = {"count": 3, "height": HEIGHT, "width": WIDTH, "dtype": "uint16", "nodata": 0}
+    shape = {"count": 3, "height": height, "width": WIDTH, "dtype": "uint16", "nodata": 0}
     place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, -10, 5100000)}
     raster = folder / "raster.tif"
     with rasterio.open(raster, "w", driver="GTiff", compress="deflate", **shape, **place) as target:
@@ -41,8 +52,10 @@ def work(tmp_path_factory):
     wholes, seconds = {}, {}
     for job in ("segment", "embed"):
         file = write_config(folder, "config", **config, **ASKED[job])
+        process = start(folder, ["run", job, str(file), "--run", str(folder / job)])
+        wait_for_mapping(folder / job, process)
         started = time.monotonic()
-        assert start(folder, ["run", job, str(file), "--run", str(folder / job)]).wait() == 0
+        assert process.wait() == 0
         wholes[job], seconds[job] = folder / job / "outputs", time.monotonic() - started
     return {"folder": folder, "config": config, "seconds": seconds, **wholes}
 
@@ -54,52 +67,78 @@ def start(folder, command):
 
 
 def wait_for_rows(folder, process):
-    """Wait until the journal vouches for a row of blocks."""
+    """Wait until the process has taken the run, and the journal vouches for a row of blocks."""
+    wait_for_mapping(folder, process)
     while process.poll() is None:
         if any(journal.stat().st_size for journal in (folder / "checkpoints" / "rows").glob("*.journal")):
             return
         time.sleep(0.01)
 
 
-def kill_and_resume(work, tmp_path, job, moments):
-    """Start a job, kill it after some seconds, go on, kill it again ... then let it end."""
-    config = write_config(tmp_path, "config", **work["config"], **ASKED[job])
-    folder = tmp_path / "run"
-    command = ["run", job, str(config), "--run", str(folder)]
-    for seconds in moments:
-        process = start(tmp_path, command)
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-        if (folder / "run.json").exists():
-            command = ["resume", str(folder)]
-    assert start(tmp_path, command).wait() == 0
-    assert same(folder / "outputs", work[job])
-    assert not [path.name for path in folder.rglob("*") if "partial" in path.name]
+def wait_for_mapping(folder, process):
+    """Wait until the process has taken the run, and has said what its rows are made of."""
+    identity = folder / "checkpoints" / "rows" / "identity.json"
+    while process.poll() is None and not (identity.exists() and runs.read(folder).get("pid") == process.pid):
+        time.sleep(0.005)
+
+
+def rows_done(folder):
+    """Return how many rows of the raster the journals vouch for, in all outputs, and that they can be read."""
+    journals = sorted((folder / "checkpoints" / "rows").glob("*.journal"))
+    entries = [json.loads(line) for journal in journals for line in journal.read_bytes().splitlines(keepends=True)]
+    return sum(entry["height"] for entry in entries)
+
+
+def kill(process, folder):
+    """Kill a run, and tell whether it was going on: it died of the signal, and its folder knows of no end."""
+    process.kill()
+    died = process.wait() == -signal.SIGKILL
+    run = runs.read(folder)
+    return died and (run["state"], run["pid"]) == ("lost", process.pid)
 
 
 @pytest.mark.parametrize("job", ["segment", "embed"])
-def test_a_killed_run_goes_on_to_the_same_pixels(work, tmp_path, job):
+def test_8_4_8_a_killed_run_goes_on_to_the_same_pixels(work, tmp_path, job):
     config = write_config(tmp_path, "config", **work["config"], **ASKED[job])
     folder = tmp_path / "run"
     process = start(tmp_path, ["run", job, str(config), "--run", str(folder)])
     wait_for_rows(folder, process)
-    process.kill()
-    process.wait()
+    assert kill(process, folder)
+    assert rows_done(folder) > 0
     assert start(tmp_path, ["resume", str(folder)]).wait() == 0
     assert same(folder / "outputs", work[job])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(15))
-def test_killed_at_two_random_moments_and_resumed_gives_the_same_pixels(work, tmp_path, number):
-    job = ("segment", "embed")[number % 2]
-    longest = work["seconds"][job]
-    moments = random.Random(number)
-    kill_and_resume(work, tmp_path, job, [moments.uniform(0.3, 1.0) * longest for _ in range(2)])
+@pytest.mark.parametrize("job", ["segment", "embed"])
+def test_8_4_8_of_15_kills_at_random_moments_before_the_end_no_pixel_tells(long_work, tmp_path, job):
+    """Runs are killed up to three times each, at any moment, or at any after rows are on the disk."""
+    work, moments = long_work, random.Random(job)
+    config = write_config(tmp_path, "config", **work["config"], **ASKED[job])
+    done_at_kills = []
+    for number in range(60):
+        folder = tmp_path / f"run{number}"
+        command = ["run", job, str(config), "--run", str(folder)]
+        for wait in moments.choices([wait_for_mapping, wait_for_rows], k=3):
+            process = start(tmp_path, command)
+            wait(folder, process)
+            time.sleep(moments.uniform(0, work["seconds"][job] / 2))
+            if not kill(process, folder):
+                break  # it had ended, or had not begun: this one does not count
+            done_at_kills.append(rows_done(folder))
+            command = ["resume", str(folder)]
+        if runs.read(folder)["state"] == "lost":
+            assert start(tmp_path, command).wait() == 0
+        assert same(folder / "outputs", work[job])
+        assert not [path.name for path in folder.rglob("*") if "partial" in path.name]
+        if len(done_at_kills) >= 15:
+            break
+    print(f"{len(done_at_kills)} kills before the end, in {number + 1} runs; rows done: {sorted(done_at_kills)}")
+    assert len(done_at_kills) >= 15
+    assert sum(rows > 0 for rows in done_at_kills) >= 5
 
 
-def test_stop_leaves_a_valid_raster_in_two_seconds_and_resume_completes_it(work, tmp_path):
+def test_8_4_8_stop_leaves_a_valid_raster_in_two_seconds_and_resume_completes_it(work, tmp_path):
     config = write_config(tmp_path, "config", **work["config"], **ASKED["segment"])
     folder = tmp_path / "run"
     process = start(tmp_path, ["run", "segment", str(config), "--run", str(folder)])
@@ -125,7 +164,7 @@ def test_stop_leaves_a_valid_raster_in_two_seconds_and_resume_completes_it(work,
     assert result == expected
 
 
-def test_cancel_leaves_nothing(work, tmp_path):
+def test_8_4_8_cancel_leaves_nothing(work, tmp_path):
     config = write_config(tmp_path, "config", **work["config"])
     folder = tmp_path / "run"
     process = start(tmp_path, ["run", "segment", str(config), "--run", str(folder)])
@@ -136,7 +175,7 @@ def test_cancel_leaves_nothing(work, tmp_path):
     assert not (folder / "checkpoints").exists()
 
 
-def test_rows_made_of_another_raster_are_made_again_and_the_user_is_told(work, tmp_path, capsys):
+def test_8_4_8_rows_made_of_another_raster_are_made_again_and_the_user_is_told(work, tmp_path, capsys):
     raster = tmp_path / "raster.tif"
     raster.write_bytes(Path(work["config"]["raster"]).read_bytes())
     config = write_config(tmp_path, "config", **ASKED["segment"], **{**work["config"], "raster": str(raster)})
@@ -152,3 +191,59 @@ def test_rows_made_of_another_raster_are_made_again_and_the_user_is_told(work, t
     expected = run_job(tmp_path, "segment", "fresh", **json.loads(config.read_text()))
     assert same(folder / "outputs", expected)
     assert not np.array_equal(pixels(expected / "segmentation.tif"), pixels(work["segment"] / "segmentation.tif"))
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_8_4_8_a_file_that_may_not_grow_is_said_and_the_rest_is_made_later(work, tmp_path, share):
+    config = write_config(tmp_path, "config", **work["config"])
+    folder = tmp_path / "run"
+    limit = (int((work["embed"] / "embedding.tif").stat().st_size * share), resource.RLIM_INFINITY)
+    done = subprocess.run(
+        [sys.executable, "-m", "rsfm", "run", "embed", str(config), "--run", str(folder)],
+        env=ENVIRONMENT, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Free some space" in done.stderr
+    if folder.exists():  # else nothing was made, and no trace is left
+        rows_done(folder)
+        assert start(tmp_path, ["resume", str(folder)]).wait() == 0
+        assert same(folder / "outputs", work["embed"])
+
+
+FILL = """
+mount -t tmpfs -o size=40m tmpfs "$1" || exit 77
+"$2" -m rsfm run embed "$3" --run "$1/run" 2> "$1/../errors" &
+run=$!
+until [ -s "$1"/run/checkpoints/rows/embedding.partial.journal ]; do
+  sleep 0.01
+  kill -0 $run 2> /dev/null || exit 78
+done
+cat /dev/zero > "$1/filler" 2> /dev/null
+wait $run
+echo $? > "$1/../code"
+cp "$1"/run/run.json "$1"/run/checkpoints/rows/embedding.partial.journal "$1/.."
+rm "$1/filler"
+"$2" -m rsfm resume "$1/run" && cp -r "$1/run/outputs" "$1/.."
+"""
+"""A disk of its own, which another program fills up once rows are done."""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs Linux's unshare, to mount a small disk")
+def test_8_4_8_a_disk_that_fills_up_in_mid_run_is_said_and_the_rest_is_made_later(work, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    config = write_config(tmp_path, "config", **work["config"])
+    command = ["unshare", "-rm", "sh", "-c", FILL, "sh", str(disk), sys.executable, str(config)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    if done.returncode in (1, 77):
+        pytest.skip(f"no disk may be mounted here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    errors = (tmp_path / "errors").read_text()
+    assert (tmp_path / "code").read_text() == "2\n", errors
+    assert "Free some space" in errors
+    assert "Traceback" not in errors
+    entries = [json.loads(line) for line in (tmp_path / "embedding.partial.journal").read_text().splitlines()]
+    assert [entry["row"] for entry in entries] == [512 * index for index in range(len(entries))]
+    assert same(tmp_path / "outputs", work["embed"])

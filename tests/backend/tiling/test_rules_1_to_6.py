@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import rasterio
+import torch
 from affine import Affine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from rsfm.model_file import build_encoder
 from rsfm.raster.grid import Window
 from rsfm.raster.tiling import any_in_cells, axis_weights, plan_tiles, tile_starts
 
@@ -21,6 +23,22 @@ def test_8_4_1_halo_equals_whole_image(tmp_path, shape, tile):
     found, valid = result(network, write(tmp_path / "a.tif", pixels), tile=tile)
     assert valid.all()
     np.testing.assert_allclose(found, whole(network, pixels, 3), atol=1e-6)
+
+
+@SLOW
+@given(
+    height=st.integers(1, 200),
+    width=st.integers(1, 200),
+    tile=st.sampled_from([32, 64, 96, 160]),
+    batch=st.integers(1, 5),
+    bands=st.integers(1, 4),
+    dtype=st.sampled_from(["uint8", "int16", "float32", "float64"]),
+)
+def test_8_4_1_halo_equals_whole_image_at_any_size_and_type(tmp_path, height, width, tile, batch, bands, dtype):
+    pixels = (noise(bands, height, width).clip(-2, 2) + 3).astype(dtype)
+    found, valid = result(Toy(bands), write(tmp_path / "a.tif", pixels), tile=tile, batch=batch)
+    assert valid.all()
+    np.testing.assert_allclose(found, whole(Toy(bands), pixels.astype(np.float32), 3), atol=2e-6)
 
 
 def test_8_4_1_a_halo_that_is_too_small_is_found_by_this_comparison(tmp_path):
@@ -67,6 +85,25 @@ def test_8_4_3_weights_are_positive_and_sum_to_one_everywhere(tiling, size, mult
     assert np.abs(sums - 1).max() <= 1e-6
 
 
+@given(tilings, sizes, sizes, multiples)
+@settings(max_examples=20, deadline=None)
+def test_8_4_3_weights_of_both_axes_sum_to_one_at_every_pixel(tiling, height, width, multiple):
+    plan = plan_tiles(tiling, multiple, 1, None)
+    rows, columns = tile_starts(min(height, 400), plan), tile_starts(min(width, 400), plan)
+    sums_HW = np.zeros((rows[-1] + plan.core, columns[-1] + plan.core), np.float32)
+    shares = np.zeros(sums_HW.shape, int)
+    for row, row_N in zip(rows, axis_weights(rows, plan), strict=True):
+        for column, column_N in zip(columns, axis_weights(columns, plan), strict=True):
+            sums_HW[row : row + plan.core, column : column + plan.core] += row_N[:, None] * column_N
+            shares[row : row + plan.core, column : column + plan.core] += 1
+            alone = np.ones((plan.core, plan.core), bool)
+            for part in plan.shared_parts:
+                alone[part] = False
+            assert ((row_N[:, None] * column_N)[alone] == 1).all()
+    assert np.abs(sums_HW - 1).max() <= 1e-6
+    assert shares.min() >= 1
+
+
 @pytest.mark.parametrize("tile", [64, 96, 160])
 def test_8_4_4_tile_size_and_batch_size_do_not_change_a_finite_network(tmp_path, tile):
     path = write(tmp_path / "a.tif", noise(2, 210, 150))
@@ -74,6 +111,24 @@ def test_8_4_4_tile_size_and_batch_size_do_not_change_a_finite_network(tmp_path,
     for batch in (1, 3, 8):
         found, _ = result(Toy(2), path, tile=tile, batch=batch)
         np.testing.assert_allclose(found, first, atol=1e-6)
+
+
+def test_8_4_4_batch_size_does_not_change_a_vision_transformer(tmp_path):
+    class Features(Identity):
+        """A ViT of random weights, whose every patch sees the whole tile."""
+
+        def __init__(self):
+            super().__init__(24, stride=16, multiple=16)
+            torch.manual_seed(0)
+            self.encoder = build_encoder({"name": "vit", "size": "tiny", "patch_size": 16}, 2)
+
+        def forward(self, pixels_BCSS, valid_BSS):
+            return self.encoder.feature_maps(pixels_BCSS)[-1].features_BDhw[:, :24]
+
+    path = write(tmp_path / "a.tif", noise(2, 150, 130))
+    first, _ = result(Features(), path, batch=1)
+    for batch in (3, 8):
+        np.testing.assert_allclose(result(Features(), path, batch=batch)[0], first, atol=1e-5)
 
 
 def test_8_4_4_batch_size_does_not_change_a_network_that_sees_the_whole_tile(tmp_path):
