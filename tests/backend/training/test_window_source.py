@@ -117,8 +117,10 @@ def test_a_collection_without_dates_is_refused_where_they_are_learned_from(make_
 
 
 @pytest.mark.parametrize("readers", [1, 4])
-def test_windows_are_the_same_whatever_the_threads_that_read_them(tmp_path, make_collection, readers):
-    config = config_of(GASSL, make_collection(["2020-01-01", "2020-02-01"]))
+@pytest.mark.parametrize("collected", [True, False], ids=["collection", "plain raster"])
+def test_windows_are_the_same_whatever_the_threads_that_read_them(tmp_path, make_collection, readers, collected):
+    path = make_collection(["2020-01-01", "2020-02-01"])
+    config = config_of(GASSL, path if collected else str(tmp_path / "all_0_0.tif"))
     with ExitStack() as stack:
         source = open_windows(config, stack)
         batch = source.batches(build_method(config.method, config.encoder, 2), Run(tmp_path)).learn
