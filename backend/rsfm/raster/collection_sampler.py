@@ -55,6 +55,7 @@ class CollectionSampler:
     Attributes:
         entries, areas: that are large enough for a window, and where windows may lie.
         rasters: of the entries, opened when they are read.
+        files, reader: open and read them.
         bands, band_names: common to all entries.
         windows: that cover all entries once.
         notes: what the user should know, in sentences.
@@ -88,7 +89,7 @@ class CollectionSampler:
         self.entries = [entries[number] for number in large]
         self.areas = [areas[number] for number in large]
         self.files: OpenFiles = like.files if like else OpenFiles()
-        self._reader: WindowReader = like._reader if like else WindowReader()
+        self.reader: WindowReader = like.reader if like else WindowReader()
         found = common_bands(self.entries)
         self.rasters = [
             EntryRaster(entry, self.files, numbers, found.names)
@@ -175,7 +176,7 @@ class CollectionSampler:
 
     def close(self) -> None:
         """End the threads that read and close the files; no batch may be under way."""
-        self._reader.close()
+        self.reader.close()
         self.files.close()
 
     def _propose(self, batch: Batch, waiting: Sequence[int], dates: int) -> dict[int, Draw]:
@@ -239,7 +240,7 @@ class CollectionSampler:
             Wanted(self.rasters[draw.entry], self.rasters[draw.entry].grid, draw.window) for draw in draws.values()
         ]
         numbers, passed = list(draws), set()
-        for index, seen in read_windows(self._reader, wanted, self.rules.max_cloud):
+        for index, seen in read_windows(self.reader, wanted, self.rules.max_cloud):
             number = numbers[index]
             reason = self._judge(seen)
             if reason or seen is None:
@@ -268,7 +269,7 @@ class CollectionSampler:
                 for number, other in tried.items()
             ]
             numbers = list(tried)
-            for index, seen in read_windows(self._reader, wanted, self.rules.max_cloud):
+            for index, seen in read_windows(self.reader, wanted, self.rules.max_cloud):
                 number = numbers[index]
                 if seen is not None and not self._judge(seen):
                     other = tried[number]

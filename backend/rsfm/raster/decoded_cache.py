@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -48,11 +48,11 @@ class DecodedCache:
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self.folder, self.limit_bytes = folder, limit_bytes
-        self._open: dict[Raster, _Mapped] = {}
+        self._open: dict[Hashable, _Mapped] = {}
 
     def cell(self, raster: Raster, cell: Window) -> Cell | None:
         """Return a cell of a raster that was added; None otherwise."""
-        found = self._open.get(raster)
+        found = self._open.get(raster.key)
         return found.cell(cell) if found else None
 
     def add(self, raster: Raster, threads: int = 2) -> bool:
@@ -70,8 +70,13 @@ class DecodedCache:
                 return False
             _write(raster, cells, path, threads)
         os.utime(path)
-        self._open[raster] = _Mapped(raster, path)
+        self._open[raster.key] = _Mapped(raster, path)
         return True
+
+    def remove(self) -> None:
+        """Delete the folder and all in it; nobody may be reading."""
+        self._open.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, raster: Raster) -> Path | None:
         """Name the file after the raster's files, with their sizes and times, and after how it is cut."""
@@ -192,6 +197,11 @@ def _all(cells: Cells) -> Sequence[Window]:
 def _place(cell: Window, width: int) -> tuple[int, int]:
     """Return how many pixels of a raster that is `width` px wide lie before a cell, and how many in it."""
     return cell.row * width + cell.height * cell.column, cell.height * cell.width
+
+
+def room_for(raster: Raster) -> int:
+    """Return the bytes that a raster takes at most, with a byte a pixel for what is valid."""
+    return _bytes(raster, with_valid=True)
 
 
 def _bytes(raster: Raster, with_valid: bool) -> int:

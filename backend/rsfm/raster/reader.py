@@ -6,7 +6,7 @@ Shape letters: C bands (without alpha), H rows, W columns.
 import contextlib
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
@@ -108,6 +108,11 @@ class Raster:
             idle, self._idle = self._idle, []
         for dataset in idle:
             dataset.close()
+
+    @property
+    def key(self) -> Hashable:
+        """What tells the pixels of a file from those of others, also when it was closed and opened again."""
+        return self.path, tuple(self.numbers), self._level
 
     def cells(self) -> Cells | None:
         """Return how the raster is cut for decoding; None when its pixels do not come from the blocks of a file."""

@@ -37,3 +37,10 @@ class SamplingConfig(Config):
     held_out_block: Annotated[Metres, Hint(advanced=True)] = Field(
         2000, ge=1, le=100000, description="Side of a block of ground that is held out."
     )
+    cache_gb: Annotated[float, Hint(unit="GB", advanced=True)] = Field(
+        0,
+        ge=0,
+        le=100000,
+        description="Disk space for decoded rasters, in the run's folder until it ends; 0 takes none. A run that would "
+        "have been faster with it says so.",
+    )

@@ -9,6 +9,7 @@ Shape letters: C bands, H rows, W columns.
 
 import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -61,6 +62,10 @@ class WindowReader:
     """Reads windows with threads of its own. Several threads may call it; the rasters stay the caller's.
 
     What is read is the same as by `Raster.read_native`, whatever the threads, the memory and the other windows.
+
+    Attributes:
+        disk: rasters that were added to it are taken from there.
+        decoded_seconds, decoded_bytes: processor's time spent on decoding so far, and what it gave.
     """
 
     def __init__(self, memory_bytes: int = MEMORY, threads: int = THREADS, disk: DecodedCache | None = None) -> None:
@@ -70,7 +75,8 @@ class WindowReader:
             memory_bytes: of decoded cells to keep; besides them, each thread holds one.
             disk: rasters that were added to it are taken from there.
         """
-        self._disk = disk
+        self.disk = disk
+        self.decoded_seconds, self.decoded_bytes = 0.0, 0
         self._cache = CellCache(memory_bytes)
         self._pool = ThreadPoolExecutor(threads, "window-reader")
         self._local = threading.local()
@@ -125,7 +131,7 @@ class WindowReader:
 
     def _fill_all(self, tasks: "Sequence[_Task]") -> None:
         """Copy the cells that are kept, while the threads decode the others."""
-        kept = [self._cache.get((task.raster, task.cell)) if task.cached else None for task in tasks]
+        kept = [self._cache.get((task.raster.key, task.cell)) if task.cached else None for task in tasks]
         rest = [task for task, cell in zip(tasks, kept, strict=True) if cell is None]
         coming = [self._pool.submit(self._fill, task) for task in rest] if len(rest) > 1 else []
         for task, cell in zip(tasks, kept, strict=True):
@@ -155,10 +161,10 @@ class WindowReader:
 
     def _decode(self, raster: Raster, cell: Window, cached: bool) -> Cell:
         """Return a cell; one that is not kept is overwritten by the next that this thread decodes."""
-        key = (raster, cell)
+        key = (raster.key, cell) if cached else None
         found = self._cache.get(key) if cached else None
-        if found is None and self._disk is not None:
-            found = self._disk.cell(raster, cell)
+        if found is None and cached and self.disk is not None:
+            found = self.disk.cell(raster, cell)
         if found is not None:
             return found
         self._use(raster)
@@ -166,7 +172,11 @@ class WindowReader:
         room = self._cache.room(key, shape, raster.dtype) if cached else None
         pixels_CHW = room.pixels_CHW if room else self._scratch("pixels", shape, raster.dtype)
         valid_HW = self._scratch("valid", shape[1:], np.dtype(bool))
+        started = time.thread_time()
         raster.read_into(cell, pixels_CHW, valid_HW)
+        with self._lock:
+            self.decoded_seconds += time.thread_time() - started
+            self.decoded_bytes += pixels_CHW.nbytes
         if room:
             return self._cache.put(key, room, None if valid_HW.all() else valid_HW.copy())
         return Cell(pixels_CHW, valid_HW)

@@ -36,6 +36,9 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         except Stopped:
             _save(card, method, run)
             raise
+        slow = source.advice(run, position.seconds)
+        if slow:
+            run.note(slow)
     path = _save(card, method, run, position)
     return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
 

@@ -22,6 +22,8 @@ from rsfm.raster.band_names import shared_bands
 from rsfm.raster.collection import Band, Entry, is_collection, load
 from rsfm.raster.collection_sampler import CollectionSampler
 from rsfm.raster.collection_statistics import collection_statistics
+from rsfm.raster.decoded_cache import DecodedCache, measure
+from rsfm.raster.decoding import GB, advice, keep_decoded
 from rsfm.raster.entry_raster import EntryRaster, entry_grid
 from rsfm.raster.grid import Window, parse_area, parse_bounds
 from rsfm.raster.plain_entry import plain_entry
@@ -53,6 +55,7 @@ class WindowSource(NamedTuple):
         units: pixels are scaled as a collection says.
         windows: that cover all rasters once.
         batches: makes the samples that a method wants, and does what it needs before the first one.
+        advice: what would make the next training faster, told how many seconds this one lasted; empty if nothing.
     """
 
     bands: int
@@ -64,6 +67,7 @@ class WindowSource(NamedTuple):
     windows: int
     statistics: Statistics
     batches: Callable[[Method, Run], Batches]
+    advice: Callable[[Run, float], str]
 
 
 def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
@@ -95,6 +99,8 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
             for warning in method.prepare(places_N2):
                 run.warning(warning)
         dates = method.dates if several else 1
+        if config.sampling.cache_gb:
+            _keep_decoded(sampler, config.sampling.cache_gb, run, stack)
 
         def make(drawn_from: CollectionSampler, step: int) -> Sample:
             return _sample(drawn_from, normalise, step, config.training.batch_size, dates, dated)
@@ -111,7 +117,29 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         windows=sampler.windows,
         statistics=statistics,
         batches=batches,
+        advice=partial(_advice, sampler, config.sampling.cache_gb),
     )
+
+
+def _keep_decoded(sampler: CollectionSampler, gigabytes: float, run: Run, stack: ExitStack) -> None:
+    """Decode rasters into the run's folder; the stack removes them."""
+
+    def report(done: int, count: int) -> None:
+        run.check()
+        run.progress(0, f"Decoding raster {done + 1} of {count} to disk")
+
+    disk = DecodedCache(run.folder / "decoded", round(gigabytes * GB))
+    stack.callback(disk.remove)
+    kept = keep_decoded(disk, sampler.rasters, report)
+    sampler.reader.disk = disk
+    left_out = len(sampler.rasters) - kept
+    if left_out:
+        run.note(f"{left_out} of {len(sampler.rasters)} raster(s) did not fit in 'Cache gb' and are decoded again.")
+
+
+def _advice(sampler: CollectionSampler, gigabytes: float, run: Run, seconds: float) -> str:
+    measured = partial(measure, folder=run.folder)
+    return "" if gigabytes else advice(sampler.reader, sampler.rasters, seconds, measured)
 
 
 def _sample(

@@ -13,6 +13,7 @@ from rsfm.raster.collection import Band
 from rsfm.raster.collection_sampler import CollectionSampler
 from rsfm.raster.entry_raster import entry_grid
 from rsfm.raster.grid import Window
+from rsfm.raster.resampled import Resampled
 from rsfm.raster.sampling_config import SamplingConfig
 from scipy.ndimage import binary_erosion
 
@@ -222,6 +223,43 @@ def test_a_batch_depends_on_seed_and_index_alone(make_entry):
     assert not np.array_equal(expected[0].pixels_NTCHW, other.pixels_NTCHW)
 
 
+def test_windows_of_a_batch_decode_a_block_once(make_entry):
+    tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
+    pixels = noise(3, 512, 512)
+    sampler = CollectionSampler([make_entry(pixels, profile=tiles)], 40)
+    found = sampler.batch(0, 60)
+    shown = set()
+    for window_CHW in found.pixels_NTCHW[:, 0]:
+        (row,), (column,) = np.nonzero((pixels == window_CHW[:, :1, :1]).all(0))
+        shown |= {(down // 64, right // 64) for down in (row, row + 39) for right in (column, column + 39)}
+    assert sampler.reader.decoded_bytes == len(shown) * 3 * 64 * 64 * 2
+    sampler.close()
+
+
+@pytest.mark.parametrize("dates", [1, 3])
+def test_every_date_of_a_window_is_what_its_raster_shows_there_alone(make_entry, make_raster, dates):
+    shifted = {"crs": "EPSG:32633", "transform": from_origin(500030, 5099950, 10, 10), "nodata": 7}
+    finer = {"crs": "EPSG:32633", "transform": from_origin(500002, 5100001, 9, 9)}
+    mask = str(make_raster((noise(1, 96, 96, 9) > 2900).astype(np.uint8), "m.tif"))
+    entries = [
+        make_entry(noise(2, seed=1), "a.tif", date="2020-01-01", scale=1e-4, offset=0.1, mask=mask, masked=(1,)),
+        make_entry(noise(2, seed=2), "b.tif", shifted, date="2020-02-01"),
+        make_entry(noise(2, seed=3), "c.tif", finer, date="2020-03-01"),
+    ]
+    sampler = CollectionSampler(entries, 16)
+    found = sampler.batch(0, 40, dates)
+    for number, (place, own) in enumerate(zip(found.place_N2, found.entry_NT, strict=True)):
+        grid = sampler.rasters[own[0]].grid
+        row, column = locate(entries[own[0]], place, 16)
+        for when, entry in enumerate(own):
+            if entry >= 0:
+                alone = Resampled(sampler.rasters[entry], grid).read(Window(row, column, 16, 16))
+                np.testing.assert_array_equal(found.pixels_NTCHW[number, when], alone[0])
+                np.testing.assert_array_equal(found.valid_NTHW[number, when], alone[1])
+    assert (found.entry_NT >= 0).mean() > 0.6
+    sampler.close()
+
+
 def test_windows_of_a_batch_show_different_ground_where_there_is_enough(make_entry):
     entries = [make_entry(coordinates(300, 300), f"{n}.tif", date=f"2020-0{n + 1}-01") for n in range(2)]
     corners = CollectionSampler(entries, 16).batch(0, 24).pixels_NTCHW[:, 0, :, 0, 0]
@@ -235,6 +273,7 @@ MEMORY = """
 import os, sys
 from rsfm.raster.collection import Collection, load, save
 from rsfm.raster.collection_sampler import CollectionSampler
+from rsfm.raster.resampled import Resampled
 from rsfm.raster.sampling_config import SamplingConfig
 import time
 started = time.monotonic()

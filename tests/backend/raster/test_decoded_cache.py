@@ -9,7 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rsfm.errors import UserError
 from rsfm.raster.decoded_cache import DecodedCache, Rates, measure, pays
+from rsfm.raster.decoding import advice, keep_decoded
+from rsfm.raster.entry_raster import EntryRaster
 from rsfm.raster.grid import Window
+from rsfm.raster.open_files import OpenFiles
+from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster
 from rsfm.raster.window_reader import Request, WindowReader
 
@@ -113,3 +117,46 @@ def test_rates_are_measured_on_the_raster_and_the_disk(make_raster, tmp_path):
     assert 1e5 < rates.decode < 1e11
     assert 1e3 < rates.disk < 1e11
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def entry_rasters(paths, files):
+    found = []
+    for path in paths:
+        with open_raster(str(path)) as raster:
+            found.append(EntryRaster(plain_entry(raster), files))
+    return found
+
+
+def test_rasters_are_decoded_until_the_disk_space_is_used_up_and_removed_when_told(make_raster, tmp_path):
+    paths = [make_raster(noise() + number, f"{number}.tif", **TILES) for number in range(3)]
+    files, told = OpenFiles(), []
+    rasters = entry_rasters(paths, files)
+    disk = DecodedCache(tmp_path / "cache", 3 * noise().nbytes)  # with a byte a pixel, room for two
+    assert keep_decoded(disk, rasters, lambda *at: told.append(at)) == 2
+    assert told == [(0, 3), (1, 3), (2, 3)]
+    assert sum(file.stat().st_size for file in disk.folder.iterdir()) <= disk.limit_bytes
+    held = []
+    for raster in rasters:
+        with raster.lend() as file:
+            held.append(disk.cell(file, file.cells().window(0, 0)) is not None)
+    assert held == [True, True, False]
+    disk.remove()
+    assert not disk.folder.exists()
+    files.close()
+
+
+def test_the_disk_is_advised_where_decoding_takes_long_and_memory_does_not_hold_the_rasters(make_raster):
+    files = OpenFiles()
+    (raster,) = entry_rasters([make_raster(noise(), **TILES)], files)
+    slow, fast = (lambda _, rate=rate: Rates(decode=rate, disk=500e6) for rate in (100e6, 400e6))
+    with WindowReader(0) as reader:
+        with raster.lend() as file:
+            for _ in range(20):
+                reader.read([Request(file, file.grid.window)])
+        spent = reader.decoded_seconds
+        assert reader.decoded_bytes == 20 * noise().nbytes
+        assert "set 'Cache gb' under 'Sampling' to 0.1" in advice(reader, [raster], spent, slow, memory=0)
+        assert advice(reader, [raster], spent, fast, memory=0) == ""
+        assert advice(reader, [raster], spent, slow, memory=10**9) == ""
+        assert advice(reader, [raster], 100 * spent, slow, memory=0) == ""
+    files.close()

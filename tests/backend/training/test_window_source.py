@@ -15,6 +15,7 @@ from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Dates, Sample
 from rsfm.model_file import load
 from rsfm.raster.collection import Collection, save
+from rsfm.raster.decoded_cache import DecodedCache
 from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster
 from rsfm.runs import Run
@@ -116,8 +117,10 @@ def test_a_collection_without_dates_is_refused_where_they_are_learned_from(make_
 
 
 @pytest.mark.parametrize("readers", [1, 4])
-def test_windows_are_the_same_whatever_the_threads_that_read_them(tmp_path, make_collection, readers):
-    config = config_of(GASSL, make_collection(["2020-01-01", "2020-02-01"]))
+@pytest.mark.parametrize("collected", [True, False], ids=["collection", "plain raster"])
+def test_windows_are_the_same_whatever_the_threads_that_read_them(tmp_path, make_collection, readers, collected):
+    path = make_collection(["2020-01-01", "2020-02-01"])
+    config = config_of(GASSL, path if collected else str(tmp_path / "all_0_0.tif"))
     with ExitStack() as stack:
         source = open_windows(config, stack)
         batch = source.batches(build_method(config.method, config.encoder, 2), Run(tmp_path)).learn
@@ -255,6 +258,27 @@ def test_a_method_of_known_dates_takes_plain_rasters_as_one_date(make_raster, tm
     pixels = np.random.default_rng(0).integers(1, 99, (2, 64, 64)).astype(np.uint16)
     paths = [str(make_raster(pixels + number, f"{number}.tif")) for number in range(2)]
     assert learned(config_of(TEMPORAL, *paths), tmp_path).dates is None
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_rasters_decoded_on_disk_give_the_same_weights_and_are_gone_afterwards(
+    tmp_path, make_raster, monkeypatch, kept
+):
+    tiles = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
+    arrays = [np.random.default_rng(seed).integers(1, 3000, (2, 64, 64)).astype("uint16") for seed in range(2)]
+    paths = [str(make_raster(pixels, f"{seed}.tif", **tiles)) for seed, pixels in enumerate(arrays)]
+    plain = pretrain(tmp_path, GASSL, *paths, name="plain")
+    used = []
+    take = DecodedCache.cell
+    monkeypatch.setattr(DecodedCache, "cell", lambda *asked: used.append(take(*asked)) or used[-1])
+    room = 64 * 64 * 5 * kept / 1e9
+    folder = pretrain(tmp_path, GASSL, *paths, name="disk", sampling={"cache_gb": room})
+    assert any(cell is not None for cell in used)
+    assert any(cell is None for cell in used) == (kept == 1)
+    assert ("1 of 2 raster(s) did not fit" in said(folder)) == (kept == 1)
+    assert not (folder / "decoded").exists()
+    ours, theirs = (load_file(path / "outputs" / "encoder.safetensors") for path in (folder, plain))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_broken_collection_says_so(tmp_path):
