@@ -1,13 +1,19 @@
 """Windows a second that reach the trainer, beside torchgeo, a plain loop and the floor, in the same run.
 
     make bench-reading                            (installs torchgeo in an environment of its own)
-    python benchmarks/reading.py [--quick] [--times 5] [--side 4096] [--only tiled]
+    python benchmarks/reading.py [--quick] [--times 2] [--side 10980] [--only tiled]
 
-Random windows of 224 px, as many as cover a raster once, are read from a raster of 4096 x 4096 px (--quick: 2048) of
-uint16, DEFLATE with predictor 2, laid out in five ways. Every loop starts in a fresh process whose GDAL has read
-nothing; the files are in the operating system's cache. Batches hold 32 windows. The best of several rounds counts.
+Random windows of 224 px are read from a raster of the size of a Sentinel-2 tile, 10980 x 10980 px (--quick: 2048), of
+uint16, DEFLATE with predictor 2, laid out in five ways; the last has 13 bands, the others 4. Batches hold 32 windows.
+The files are written once into build/reading and reused. Every loop starts in a fresh process whose GDAL has read
+nothing. GDAL's block cache has its default size everywhere but in RSFM, which sets 512 MB and keeps 512 MB of cells.
+All read as many windows as cover the raster once, from a cold start; but where a raster does not fit GDAL's cache,
+torchgeo and the plain loop would take minutes, and are timed on some windows once as many were read as fill that cache.
+The best of several rounds counts.
 
 - RSFM: `WindowReader`, pixels in the raster's own type and what is valid, 16 batches ahead;
+- RSFM, collection: `CollectionSampler`, which draws windows too, refuses those that break a rule and brings pixels to
+  units, batch after batch;
 - torchgeo: `RasterDataset` with `RandomGeoSampler` and a `DataLoader` of 0 or 2 workers, whichever is faster;
 - plain loop: rasterio reads one window after the other from one open file;
 - floor: every block is decoded once and thrown away, by GDAL's own threads or by two threads with a handle each,
@@ -19,12 +25,10 @@ Shape letters: B batch, C bands, H rows, W columns.
 import argparse
 import multiprocessing
 import os
-import resource
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
@@ -32,15 +36,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window as FileWindow
+from rsfm.raster.collection_sampler import CollectionSampler
 from rsfm.raster.grid import Window
+from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster
-from rsfm.raster.window_reader import Patch, Request, WindowReader
+from rsfm.raster.window_reader import MEMORY, Patch, Request, WindowReader
 from scipy import ndimage
 
 SIZE, BATCH, AHEAD, THREADS, BLOCK = 224, 32, 16, 2, 512
+DRAWN = 2048
+"""Pixels a side of the scene, which repeats itself in larger rasters."""
 TILES = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
 LAYOUTS: dict[str, dict[str, object]] = {
     "tiled": TILES,
@@ -52,6 +61,11 @@ LAYOUTS: dict[str, dict[str, object]] = {
 TIMES_TORCHGEO, OF_THE_FLOOR = 5.0, 0.7
 
 
+TIMED = 256
+"""Windows on which torchgeo and the plain loop are timed."""
+FOLDER = Path(__file__).resolve().parents[1] / "build" / "reading"
+
+
 class Speed(NamedTuple):
     """Windows a second by the clock, and by the processor's time of all processes."""
 
@@ -61,38 +75,43 @@ class Speed(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a raster of a quarter the size, two rounds")
-    parser.add_argument("--times", type=int, default=5, help="rounds, of which the best counts")
-    parser.add_argument("--side", type=int, default=4096, help="pixels a side of the rasters")
+    parser.add_argument("--quick", action="store_true", help="small rasters")
+    parser.add_argument("--times", type=int, default=2, help="rounds, of which the best counts")
+    parser.add_argument("--side", type=int, default=10980, help="pixels a side of the rasters")
     parser.add_argument("--only", choices=LAYOUTS, help="one layout")
     arguments = parser.parse_args()
-    side, times = (2048, 2) if arguments.quick else (arguments.side, arguments.times)
+    side = 2048 if arguments.quick else arguments.side
     loops = {name: loop for name, loop in LOOPS.items() if find_spec("torchgeo") or "torchgeo" not in name}
     if find_spec("torchgeo"):
         import_module("torchgeo.datasets")  # here, so that no loop pays for it
-    with tempfile.TemporaryDirectory() as name:
-        best: dict[str, dict[str, Speed]] = {}
-        for layout in [arguments.only] if arguments.only else LAYOUTS:
-            path = apart(make_raster, Path(name), side, layout)
-            runs = [(loop, apart(measure, loops[loop], path)) for _ in range(times) for loop in loops]
-            print(f"{layout}: done", file=sys.stderr, flush=True)
-            best[layout] = {
-                group: Speed(*map(max, zip(*(speed for loop, speed in runs if loop.startswith(group)), strict=True)))
-                for group in ("rsfm", "torchgeo", "plain", "floor")
-                if any(loop.startswith(group) for loop in loops)
-            }
+    best: dict[str, dict[str, Speed]] = {}
+    for layout in [arguments.only] if arguments.only else LAYOUTS:
+        path = apart(make_raster, FOLDER / str(side), side, layout)
+        runs = [(loop, apart(measure, loops[loop], path)) for _ in range(arguments.times) for loop in loops]
+        print(f"{layout}: done", file=sys.stderr, flush=True)
+        best[layout] = {
+            group: Speed(*map(max, zip(*(speed for loop, speed in runs if loop.startswith(group)), strict=True)))
+            for group in ("rsfm", "collection", "torchgeo", "plain", "floor")
+            if any(loop.startswith(group) for loop in loops)
+        }
     report(best, side)
 
 
 def report(best: dict[str, dict[str, Speed]], side: int) -> None:
+    size, windows = side**2 * 2 >> 20, len(corners(side))
     print(
-        f"{side} x {side} uint16, DEFLATE, random windows of {SIZE} px, windows a second ({THREADS} threads or workers)"
+        f"{side} x {side} uint16, DEFLATE, decoded {4 * size} MB ({13 * size} MB with 13 bands); random windows of "
+        f"{SIZE} px, windows a second, {THREADS} threads or workers. GDAL's own cache {own_cache() >> 20} MB; RSFM's "
+        f"{os.environ['GDAL_CACHEMAX']} MB and {MEMORY >> 20} MB of cells. All on {windows} windows from "
+        f"a cold start, but torchgeo and the plain loop on {TIMED} once warm where a raster exceeds GDAL's cache."
     )
-    print("| input | RSFM | torchgeo | plain loop | floor | times torchgeo | of the floor | times, CPU | floor, CPU |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print("| input | RSFM | collection | torchgeo | plain loop | floor | times torchgeo | of the floor", end=" ")
+    print("| times, CPU | floor, CPU |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for layout, speeds in best.items():
-        ours, floor, plain, peer = speeds["rsfm"], speeds["floor"], speeds["plain"], speeds.get("torchgeo")
-        cells = [f"{speed.windows:.0f}" if speed else "-" for speed in (ours, peer, plain, floor)]
+        ours, floor, peer = speeds["rsfm"], speeds["floor"], speeds.get("torchgeo")
+        order = (ours, speeds["collection"], peer, speeds["plain"], floor)
+        cells = [f"{speed.windows:.0f}" if speed else "-" for speed in order]
         for index in (0, 1):
             cells.append(f"{ours[index] / peer[index]:.1f}" if peer else "-")
             cells.append(f"{ours[index] / floor[index]:.2f}")
@@ -107,14 +126,22 @@ def report(best: dict[str, dict[str, Speed]], side: int) -> None:
 
 
 def make_raster(folder: Path, side: int, layout: str) -> Path:
-    """Write the scene in a layout, and return where."""
-    scene_CHW = draw_scene(13 if layout == "13 bands" else 4, min(side, 4096))
-    repeats = -(-side // scene_CHW.shape[1])
-    scene_CHW = np.tile(scene_CHW, (1, repeats, repeats))[:, :side, :side]
-    if layout == "VRT of nine":
-        return write_mosaic(folder, scene_CHW, LAYOUTS[layout])
-    path = folder / f"{layout.replace(' ', '_')}.tif"
-    write(path, scene_CHW, **LAYOUTS[layout])
+    """Write the scene in a layout, unless this was done before, and return where."""
+    bands, mosaic = 13 if layout == "13 bands" else 4, layout == "VRT of nine"
+    path = folder / (f"{layout}.vrt" if mosaic else f"{layout}.tif").replace(" ", "_")
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    scene_CHW = draw_scene(bands, min(side, DRAWN))
+    step = -(-side // 3) if mosaic else side
+    parts = [(row, column) for row in range(0, side, step) for column in range(0, side, step)]
+    for row, column in parts:
+        part = folder / (f"part_{row}_{column}.tif" if mosaic else "unfinished.tif")
+        write(part, scene_CHW, (row, column, min(step, side - row), min(step, side - column)), **LAYOUTS[layout])
+    if mosaic:
+        path.write_text(mosaic_text(bands, side, step))
+    else:
+        part.rename(path)
     return path
 
 
@@ -135,25 +162,26 @@ def draw_scene(bands: int, side: int) -> np.ndarray:
     return scene_CHW
 
 
-def write(path: Path, pixels_CHW: np.ndarray, row: int = 0, column: int = 0, **profile: object) -> None:
-    count, height, width = pixels_CHW.shape
-    place = {"crs": "EPSG:32633", "transform": from_origin(500000 + 10 * column, 5100000 - 10 * row, 10, 10)}
-    shape = {"count": count, "height": height, "width": width, "dtype": "uint16"}
-    packed = {"compress": "deflate", "predictor": 2, "num_threads": THREADS}
-    with rasterio.open(path, "w", driver="GTiff", **packed, **shape, **place, **profile) as file:
-        file.write(pixels_CHW)
+def write(path: Path, scene_CHW: np.ndarray, place: tuple[int, int, int, int], **profile: object) -> None:
+    """Write the part of the endlessly repeated scene that starts at a row and column, in strips."""
+    row, column, height, width = place
+    bands, side, _ = scene_CHW.shape
+    where = {"crs": "EPSG:32633", "transform": from_origin(500000 + 10 * column, 5100000 - 10 * row, 10, 10)}
+    shape = {"count": bands, "height": height, "width": width, "dtype": "uint16"}
+    packed = {"compress": "deflate", "predictor": 2, "num_threads": THREADS, "BIGTIFF": "IF_SAFER"}
+    columns = np.arange(column, column + width) % side
+    with rasterio.open(path, "w", driver="GTiff", **packed, **shape, **where, **profile) as file:
+        for first in range(0, height, BLOCK):
+            rows = np.arange(row + first, row + min(first + BLOCK, height)) % side
+            file.write(scene_CHW[:, rows][:, :, columns], window=FileWindow(0, first, width, len(rows)))
 
 
-def write_mosaic(folder: Path, pixels_CHW: np.ndarray, tiles: dict[str, object]) -> Path:
-    """Write nine files and the VRT that puts them together."""
-    bands, side, _ = pixels_CHW.shape
-    step = -(-side // 3)
+def mosaic_text(bands: int, side: int, step: int) -> str:
+    """Return the VRT that puts files of step x step px together."""
     sources = []
     for row in range(0, side, step):
         for column in range(0, side, step):
-            part_CHW = pixels_CHW[:, row : row + step, column : column + step]
-            write(folder / f"part_{row}_{column}.tif", part_CHW, row, column, **tiles)
-            size = f'xSize="{part_CHW.shape[2]}" ySize="{part_CHW.shape[1]}"'
+            size = f'xSize="{min(step, side - column)}" ySize="{min(step, side - row)}"'
             sources.append(
                 f'<SimpleSource><SourceFilename relativeToVRT="1">part_{row}_{column}.tif</SourceFilename>'
                 f'<SourceBand>BAND</SourceBand><SrcRect xOff="0" yOff="0" {size}/>'
@@ -163,12 +191,10 @@ def write_mosaic(folder: Path, pixels_CHW: np.ndarray, tiles: dict[str, object])
         f'<VRTRasterBand dataType="UInt16" band="{band}">{"".join(sources).replace("BAND", str(band))}</VRTRasterBand>'
         for band in range(1, bands + 1)
     )
-    path = folder / "mosaic.vrt"
-    path.write_text(
+    return (
         f'<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>EPSG:32633</SRS>'
         f"<GeoTransform>500000, 10, 0, 5100000, 0, -10</GeoTransform>{inner}</VRTDataset>"
     )
-    return path
 
 
 def apart(function: Callable[..., Any], *arguments: object) -> Any:
@@ -183,19 +209,38 @@ def apart(function: Callable[..., Any], *arguments: object) -> Any:
     return result
 
 
-def measure(loop: Callable[[Path], int], path: Path) -> Speed:
+def measure(loop: "Loop", path: Path) -> Speed:
+    """Time a loop, which yields how many windows it has read; others than ours and the floor when they are warm."""
     warnings.filterwarnings("ignore")
-    if loop is not run_ours:
+    ours = loop in (run_ours, run_collection)
+    if not ours:
         os.environ.pop("GDAL_CACHEMAX", None)  # which rsfm sets: the others shall have GDAL's own
-    started, cpu = time.perf_counter(), cpu_seconds()
-    windows = loop(path)
-    return Speed(windows / (time.perf_counter() - started), windows / (cpu_seconds() - cpu))
+    whole = ours or loop in (run_floor_gdal, run_floor_handles)
+    with rasterio.open(path) as file:
+        total, pixel = len(corners(file.height)), file.count * 2
+        whole = whole or file.height * file.width * pixel < own_cache()  # the others too decode each block once
+    timed = total if whole else min(TIMED, total)
+    warm = 0 if whole else own_cache() // (pixel * (SIZE + BLOCK) ** 2) * THREADS  # each worker has its own cache
+    started, cpu, counted, done = time.perf_counter(), cpu_seconds(), 0, 0
+    for windows in loop(path, warm + timed):
+        done += windows
+        if not counted and warm and done >= warm:
+            started, cpu, counted = time.perf_counter(), cpu_seconds(), done
+        if done >= warm + timed:
+            break
+    return Speed((done - counted) / (time.perf_counter() - started), (done - counted) / (cpu_seconds() - cpu))
+
+
+def own_cache() -> int:
+    """Return the bytes of GDAL's block cache by default, 5 % of the memory."""
+    return psutil.virtual_memory().total // 20
 
 
 def cpu_seconds() -> float:
-    """Return the processor's time of this process and of those it waited for."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    """Return the processor's time of this process and of its workers, which are still there."""
+    me = psutil.Process()
+    used = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return float(sum(each.user + each.system for each in used))
 
 
 def corners(side: int) -> np.ndarray:
@@ -203,40 +248,50 @@ def corners(side: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, side - SIZE + 1, (round(side**2 / SIZE**2), 2))
 
 
-def run_ours(path: Path) -> int:
+def run_ours(path: Path, count: int) -> Iterator[int]:
     """Read as training does: batches of some way ahead together, each into an array of its own."""
-    done = 0
     with open_raster(str(path)) as raster, WindowReader(threads=THREADS) as reader:
         places = [(raster, Window(*place, SIZE, SIZE)) for place in corners(raster.grid.height).tolist()]
-        for first in range(0, len(places), BATCH * AHEAD):
+        for first in range(0, count, BATCH * AHEAD):
             ahead = [Request(*place) for place in places[first : first + BATCH * AHEAD]]
             pixels_BCHW = np.empty((len(ahead), raster.bands, SIZE, SIZE), raster.dtype)
             valid_BHW = np.empty((len(ahead), SIZE, SIZE), bool)
             out = [Patch(*both) for both in zip(pixels_BCHW, valid_BHW, strict=True)]
             reader.read(ahead, out)
             assert valid_BHW.all()
-            done += len(out)
-    return done
+            yield len(out)
 
 
-def run_plain(path: Path) -> int:
+def run_collection(path: Path, count: int) -> Iterator[int]:
+    """Draw and read batches as pretraining on a raster or a collection does."""
+    with open_raster(str(path)) as raster:
+        entry = plain_entry(raster)
+    sampler = CollectionSampler([entry], SIZE, seed=1)
+    for index in range(-(-count // BATCH)):
+        found = sampler.batch(index, min(BATCH, count - index * BATCH))
+        assert found.valid_NTHW.all()
+        yield len(found.valid_NTHW)
+    sampler.close()
+
+
+def run_plain(path: Path, count: int) -> Iterator[int]:
     with rasterio.open(path) as file:
-        places = corners(file.height).tolist()
-        for first in range(0, len(places), BATCH):
+        places = np.resize(corners(file.height), (count, 2)).tolist()
+        for first in range(0, count, BATCH):
             batch = places[first : first + BATCH]
             np.stack([file.read(window=FileWindow(column, row, SIZE, SIZE)) for row, column in batch])
-    return len(places)
+            yield len(batch)
 
 
-def run_floor_gdal(path: Path) -> int:
+def run_floor_gdal(path: Path, count: int) -> Iterator[int]:
     """Decode with the threads GDAL has for one file."""
     with rasterio.open(path, num_threads=THREADS) as file:
         for row in range(0, file.height, BLOCK):
             file.read(window=FileWindow(0, row, file.width, min(BLOCK, file.height - row)))
-        return len(corners(file.height))
+    yield count
 
 
-def run_floor_handles(path: Path) -> int:
+def run_floor_handles(path: Path, count: int) -> Iterator[int]:
     """Decode with a file handle in each thread."""
     with rasterio.open(path) as file:
         side = file.height
@@ -248,32 +303,34 @@ def run_floor_handles(path: Path) -> int:
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(decode, range(THREADS)))
-    return len(corners(side))
+    yield count
 
 
-def run_torchgeo(path: Path, workers: int) -> int:
+def run_torchgeo(path: Path, count: int, workers: int) -> Iterator[int]:
     from torch.utils.data import DataLoader
     from torchgeo.datasets import RasterDataset, stack_samples
     from torchgeo.samplers import RandomGeoSampler
 
     dataset = RasterDataset([str(path)])
-    with rasterio.open(path) as file:
-        length = len(corners(file.height))
+    length = count + 2 * BATCH * max(workers, 1)  # so that the workers are still there, and busy, at the end
     sampler = RandomGeoSampler(dataset, size=SIZE, length=length)
     loader = DataLoader(dataset, BATCH, sampler=sampler, num_workers=workers, collate_fn=stack_samples)
-    return sum(len(batch["image"]) for batch in loader)
+    for batch in loader:
+        yield len(batch["image"])
 
 
-def run_torchgeo_alone(path: Path) -> int:
-    return run_torchgeo(path, workers=0)
+def run_torchgeo_alone(path: Path, count: int) -> Iterator[int]:
+    return run_torchgeo(path, count, workers=0)
 
 
-def run_torchgeo_workers(path: Path) -> int:
-    return run_torchgeo(path, workers=THREADS)
+def run_torchgeo_workers(path: Path, count: int) -> Iterator[int]:
+    return run_torchgeo(path, count, workers=THREADS)
 
 
-LOOPS: dict[str, Callable[[Path], int]] = {
+Loop = Callable[[Path, int], Iterator[int]]
+LOOPS: dict[str, Loop] = {
     "rsfm": run_ours,
+    "collection": run_collection,
     "floor by GDAL": run_floor_gdal,
     "floor by handles": run_floor_handles,
     "plain": run_plain,

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +133,21 @@ class Collection:
         """Take rasters out, and return them with their places."""
         wanted = set(paths)
         gone = [(row, entry) for row, entry in enumerate(self.entries) if entry["path"] in wanted]
-        kept = [pair for pair in zip(self.entries, self._texts) if pair[0]["path"] not in wanted]
-        self.entries, self._texts = [entry for entry, _ in kept], [text for _, text in kept]
+        is_kept = [entry["path"] not in wanted for entry in self.entries]
+        self.entries, self._texts = list(compress(self.entries, is_kept)), list(compress(self._texts, is_kept))
         return gone
 
     def restore(self, gone: Iterable[tuple[int, Entry]]) -> None:
-        """Put back what was taken out."""
+        """Put back what was taken out, in the order of its places."""
+        entries: list[Entry] = []
+        texts: list[str] = []
+        taken = 0
         for row, entry in gone:
-            self.entries.insert(row, entry)
-            self._texts.insert(row, "")
+            until = taken + max(row - len(entries), 0)
+            entries += [*self.entries[taken:until], entry]
+            texts += [*self._texts[taken:until], ""]
+            taken = until
+        self.entries, self._texts = entries + self.entries[taken:], texts + self._texts[taken:]
 
     def merge(self, found: Sequence[Entry], removed: Container[str] = ()) -> Iterator[None]:
         """Take in what the backend found, without touching what the user said and has removed meanwhile."""
@@ -202,8 +209,11 @@ def _share_bands(entry: Entry, kinds: dict[Any, Any]) -> None:
 
 
 def _absolute(entry: Entry, folder: Path) -> Entry:
-    """Fill in what is not said, and make the paths absolute."""
+    """Fill in what is not said, and make the paths absolute; numbers as tuples, which Python's collector can pass."""
     found = {**NEW, **entry, "path": absolute(entry["path"], folder)}
+    for name in ("transform", "footprint", "masked"):
+        if isinstance(found.get(name), list):
+            found[name] = tuple(found[name])
     if found.get("mask"):
         found["mask"] = absolute(found["mask"], folder)
     return found

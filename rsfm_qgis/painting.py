@@ -17,6 +17,8 @@ from qgis.core import (
     QgsRendererCategory,
     QgsSingleBandPseudoColorRenderer,
     QgsSingleSymbolRenderer,
+    QgsTextBufferSettings,
+    QgsTextFormat,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QColor
@@ -49,7 +51,7 @@ def paint_classes(layer: QgsRasterLayer, classes: Sequence[Class]) -> None:
     layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, entries))
 
 
-def paint_ramp(layer: QgsRasterLayer, low: float, high: float) -> None:
+def paint_ramp(layer: QgsRasterLayer, low: float, high: float, band: int = 1) -> None:
     """Show one band in viridis."""
     stops = [
         QgsGradientStop(index / (len(VIRIDIS) - 1), QColor(VIRIDIS[index])) for index in range(1, len(VIRIDIS) - 1)
@@ -59,21 +61,34 @@ def paint_ramp(layer: QgsRasterLayer, low: float, high: float) -> None:
     colours.classifyColorRamp(LEGEND_STEPS)
     shader = QgsRasterShader()
     shader.setRasterShaderFunction(colours)
-    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1, shader)
+    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), band, shader)
     renderer.setClassificationMin(low)
     renderer.setClassificationMax(high)
     layer.setRenderer(renderer)
 
 
-def paint_polygons(layer: QgsVectorLayer, field: str, classes: Sequence[Class]) -> None:
+def paint_polygons(layer: QgsVectorLayer, field: str, classes: Sequence[Class], opacity: float = 0.35) -> None:
     """Show polygons by the value of an attribute, as a thin outline around a light fill."""
-    categories = [QgsRendererCategory(each.value, outline(each.colour, 0.35), each.name) for each in classes]
+    categories = [QgsRendererCategory(each.value, outline(each.colour, opacity), each.name) for each in classes]
     layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
 
 
 def paint_outlines(layer: QgsVectorLayer, colour: str) -> None:
     """Show all polygons as outlines."""
     layer.setRenderer(QgsSingleSymbolRenderer(outline(colour, 0.0)))
+
+
+def label_format() -> QgsTextFormat:
+    """Return small dark letters with a light rim, which can be read on any imagery."""
+    rim = QgsTextBufferSettings()
+    rim.setEnabled(True)
+    rim.setColor(QColor("#ffffff"))
+    rim.setSize(0.8)
+    letters = QgsTextFormat()
+    letters.setSize(8)
+    letters.setColor(QColor("#000000"))
+    letters.setBuffer(rim)
+    return letters
 
 
 def outline(colour: str, opacity: float) -> QgsFillSymbol:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ENDED = frozenset({"stopped", "cancelled", "failed", "done", "lost"})
+DETECTOR = "faster_rcnn"
 HEADER_LIMIT = 16 * 2**20
 
 
@@ -38,12 +40,11 @@ class Record(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model file: its card's title, and whether it has an encoder and a head."""
+    """A model file: its card's title, and what it can be used for, as jobs say in "needs"."""
 
     path: str
     title: str
-    has_encoder: bool
-    has_head: bool
+    serves: frozenset[str]
 
 
 def read_record(folder: Path) -> Record:
@@ -103,5 +104,16 @@ def read_model(path: Path) -> Model | None:
             card = json.loads(json.loads(file.read(length))["__metadata__"]["rsfm"])
     except (OSError, ValueError, KeyError, struct.error):
         return None
-    title = card.get("title") or path.stem
-    return Model(str(path), title, card.get("encoder") is not None, card.get("head") is not None)
+    return Model(str(path), card.get("title") or path.stem, frozenset(_uses(card)))
+
+
+def _uses(card: dict[str, Any]) -> Iterator[str]:
+    head = (card.get("head") or {}).get("name")
+    if card.get("encoder") is not None:
+        yield "encoder"
+    if head == DETECTOR:
+        yield "detector"
+    elif head is not None:
+        yield "any head"
+        if card.get("objects") is None:  # what reads whole polygons cannot tell pixels
+            yield "head"

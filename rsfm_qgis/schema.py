@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
-DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "device"})
-DETAILS = frozenset({"needs", "of", "filter", "minItems", "minLength", "collections"})
+DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "points", "device"})
+DETAILS = frozenset({"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle", "collections"})
 
 
 class Choice(NamedTuple):
@@ -36,7 +36,7 @@ class Field(NamedTuple):
     """A parameter.
 
     Attributes:
-        kind: raster, rasters, vector, field, file, model, area, device, number, flag, option, text, list,
+        kind: raster, rasters, vector, field, file, model, area, points, device, number, flag, option, text, list,
             group (fields of its own) or choice (options, one of which is chosen by its name).
         minimum, maximum, step: of a number, inclusive; None is unbounded.
         decimals: 0 for an integer; None where as many as the number needs are shown.
@@ -125,6 +125,27 @@ def choice_values(field: Field, values: dict[str, Any]) -> dict[str, Any]:
     return {"name": option.name, **complete(option.fields, {**base, **values})}
 
 
+def combine(fields: tuple[Field, ...], known: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known with what is said put over it, group by group; another option takes nothing over."""
+    found = {**known, **said}
+    for field in fields:
+        before, after = known.get(field.name) or {}, said.get(field.name) or {}
+        if field.kind == "group" and before and after:
+            found[field.name] = combine(field.fields, before, after)
+        elif field.kind == "choice" and before:
+            name = before.get("name", (field.default or {}).get("name"))
+            if after.get("name", name) == name:
+                found[field.name] = combine(find_option(field, name).fields, before, after)
+    return found
+
+
+def asks(fields: tuple[Field, ...]) -> bool:
+    """Tell whether there is a parameter that has no default, in groups and options too."""
+    return any(
+        field.required or asks(field.fields) or any(asks(option.fields) for option in field.options) for field in fields
+    )
+
+
 def find_option(field: Field, name: Any) -> Option:
     """Find an option by name; the first one where no name is given."""
     return next((option for option in field.options if option.name == name), field.options[0])
@@ -162,11 +183,7 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         choices=tuple(Choice(*pair) for pair in zip(choices, titles)),
         fields=_fields(entry, definitions) if kind == "group" else (),
         options=options,
-        details={
-            key: value
-            for key, value in entry.items()
-            if key in {"needs", "of", "filter", "minItems", "minLength", "collections"}
-        },
+        details={key: value for key, value in entry.items() if key in DETAILS},
     )
 
 

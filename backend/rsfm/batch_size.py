@@ -14,7 +14,6 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from rsfm.inference import TileNetwork
 from rsfm.runs import write_json
 
 CPU_BATCH = 4
@@ -24,7 +23,7 @@ CPU_SHARE, DEVICE_SHARE = 0.5, 0.9
 LARGEST, LEAST_GAIN, REPEATS = 256, 1.05, 3
 
 
-def choose_batch(network: TileNetwork, bands: int, side: int, device: str, key: str) -> int:
+def choose_batch(network: nn.Module, bands: int, side: int, device: str, key: str) -> int:
     """Return the number of tiles to run at once.
 
     Args:
@@ -48,7 +47,7 @@ def remembered_file() -> Path:
     return Path(os.environ.get("RSFM_DATA") or Path.home() / "rsfm") / "batch_sizes.json"
 
 
-def fit_memory(network: TileNetwork, bands: int, side: int, available: int) -> int:
+def fit_memory(network: nn.Module, bands: int, side: int, available: int) -> int:
     """Return the usual batch of the CPU, or less where it would take more than its share of the memory."""
     tile_bytes = _tile_bytes(network, bands, side)
     return max(1, min(CPU_BATCH, int(CPU_SHARE * available) // tile_bytes))
@@ -69,7 +68,7 @@ def find_fastest(seconds: Callable[[int], float | None]) -> int:
     return best
 
 
-def _measure(network: TileNetwork, bands: int, side: int, device: str, size: int) -> float | None:
+def _measure(network: nn.Module, bands: int, side: int, device: str, size: int) -> float | None:
     """Return the seconds of a batch, or None if it takes more than its share of the memory."""
     module = torch.get_device_module(device)
     try:

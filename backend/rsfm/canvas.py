@@ -37,16 +37,17 @@ class Canvas:
         self._valid[strip.row][:, first : first + valid_hw.shape[1]] = valid_hw
 
     def add(self, places: Sequence[tuple[int, int]], outputs_BKNN: NDArray[np.float32]) -> None:
-        """Add a batch of tiles, in the order of rows and columns."""
+        """Add a batch of tiles, in the order of rows and columns, where earlier ones may lie; put down the rest."""
         for (row, column), outputs_KNN in zip(places, outputs_BKNN, strict=True):
             self.go_to(row)
             left = self._layout.column_starts[column] // self._plan.stride - self._layout.cells.column
             first, end = max(left, 0), min(left + outputs_KNN.shape[2], self._layout.cells.width)
-            part_KNw = outputs_KNN[:, :, first - left : end - left]
-            if self._plan.blended:
-                self._sums_KNw[:, :, first:end] += part_KNw
-            else:
-                self._sums_KNw[:, :, first:end] = part_KNw
+            part_KNw, sums_KNw = outputs_KNN[:, :, first - left : end - left], self._sums_KNw[:, :, first:end]
+            above = self._plan.shared if row > self._layout.rows[0] else 0
+            beside = max(self._plan.shared + left - first, 0) if column > self._layout.columns[0] else 0
+            sums_KNw[:, :above] += part_KNw[:, :above]
+            sums_KNw[:, above:, :beside] += part_KNw[:, above:, :beside]
+            sums_KNw[:, above:, beside:] = part_KNw[:, above:, beside:]
 
     @property
     def waiting_bytes(self) -> int:
@@ -59,7 +60,6 @@ class Canvas:
         while self._row < row:
             self._hand_over()
             self._sums_KNw[:, :-step] = self._sums_KNw[:, step:]
-            self._sums_KNw[:, -step:] = 0
             self._row += 1
 
     def _hand_over(self) -> None:

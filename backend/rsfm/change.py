@@ -27,9 +27,10 @@ from rsfm.raster.ir_mad import IrMad
 from rsfm.raster.objects import ObjectFinder, Objects
 from rsfm.raster.pair import Pair, open_pair
 from rsfm.raster.pair_sample import take_sample, with_margin
-from rsfm.raster.polygons import PolygonWriter, Tracer
+from rsfm.raster.polygons import PolygonWriter
 from rsfm.raster.reader import open_raster
 from rsfm.raster.smoothing import MARGIN, smooth
+from rsfm.raster.tracing import Tracer
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 

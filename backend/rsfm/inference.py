@@ -44,7 +44,7 @@ class TileNetwork(nn.Module):
 
     @abstractmethod
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
-        """Return outputs_BKhw, of S / stride cells a side.
+        """Return outputs_BKhw, of S / stride cells a side, which may be written over.
 
         Args:
             pixels_BCSS: float32, in the raster's own unit, 0 where invalid.
@@ -115,7 +115,7 @@ class _Results(NamedTuple):
 
 
 class _Runner:
-    """Collects tiles into batches and runs them: while the device works on one batch, the next is filled."""
+    """Collects tiles into batches and runs them: while a GPU works on one batch, the next is filled."""
 
     def __init__(self, network: TileNetwork, raster: Raster, layout: Layout, device: str, batch_size: int) -> None:
         self._network, self._plan, self._device = network.to(device).eval(), layout.plan, torch.device(device)
@@ -125,19 +125,14 @@ class _Runner:
         ]
         convolves = any(weight.ndim == 4 for weight in network.parameters())
         self._memory_format = torch.channels_last if convolves else torch.contiguous_format
-        far = self._device.type == "cuda"
+        self._far = far = self._device.type == "cuda"
         dtype = _torch_type(raster.dtype) if far else torch.float32  # pixels travel in their own type
-        side = layout.plan.side
+        side, slots = layout.plan.side, range(2 if far else 1)
         shape = (batch_size, raster.bands, side, side)
-        self._pixels = [torch.zeros(shape, dtype=dtype, pin_memory=far) for _ in range(2)]
-        self._valid = [torch.zeros((batch_size, side, side), dtype=torch.bool, pin_memory=far) for _ in range(2)]
+        self._pixels = [torch.zeros(shape, dtype=dtype, pin_memory=far) for _ in slots]
+        self._valid = [torch.zeros((batch_size, side, side), dtype=torch.bool, pin_memory=far) for _ in slots]
         self._places: list[tuple[int, int]] = []
         self._slot, self._running = 0, _Results([], torch.empty(0))
-        cells = layout.plan.core // layout.plan.stride
-        self._weighted = [torch.empty(0)] * 2
-        if layout.plan.blended:
-            weighted = (batch_size, network.outputs, cells, cells)
-            self._weighted = [torch.empty(weighted, device=device) for _ in range(1 if far else 2)]
 
     def add(self, row: int, column: int, pixels_CSS: np.ndarray, valid_SS: np.ndarray) -> bool:
         """Put a tile into the batch, and tell whether the batch is full."""
@@ -148,11 +143,16 @@ class _Runner:
         return len(self._places) == len(self._pixels[self._slot])
 
     def swap(self) -> tuple[list[tuple[int, int]], np.ndarray]:
-        """Start the batch that was filled, and return the one before it, which must be used before the next call."""
-        before, self._running = self._running, self._start()
-        if before.ready is not None:
-            before.ready.synchronize()
-        return before.places, before.outputs_BKNN.numpy()
+        """Start the batch that was filled, and return one that is done, to be used before another tile is added.
+
+        On a GPU it is the batch before.
+        """
+        done = self._start()
+        if self._far:
+            done, self._running = self._running, done
+        if done.ready is not None:
+            done.ready.synchronize()
+        return done.places, done.outputs_BKNN.numpy()
 
     def drain(self, canvas: Canvas) -> None:
         """Put on a canvas what waits to be run and what runs."""
@@ -162,23 +162,29 @@ class _Runner:
     @torch.inference_mode()
     def _start(self) -> _Results:
         places, slot = self._places, self._slot
-        self._places, self._slot = [], 1 - slot
+        self._places, self._slot = [], (slot + 1) % len(self._pixels)
         if not places:
             return _Results([], torch.empty(0))
         pixels_BCSS = self._pixels[slot].to(self._device, non_blocking=True)
         valid_BSS = self._valid[slot].to(self._device, non_blocking=True)
         outputs_BKNN = self._forward(pixels_BCSS, valid_BSS)[: len(places)]
-        if self._plan.blended:
-            rows, columns = (list(index) for index in zip(*places, strict=True))
-            weights_BNN = self._weights[0][rows][:, :, None] * self._weights[1][columns][:, None, :]
-            weighted_BKNN = self._weighted[slot % len(self._weighted)][: len(places)]
-            outputs_BKNN = torch.mul(outputs_BKNN, weights_BNN[:, None], out=weighted_BKNN)
-        if self._device.type != "cuda":
-            return _Results(places, outputs_BKNN.cpu())
+        self._weigh(outputs_BKNN, places)
+        if not self._far:
+            return _Results(places, outputs_BKNN)
         home_BKNN = torch.empty(outputs_BKNN.shape, pin_memory=True).copy_(outputs_BKNN, non_blocking=True)
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ready.record(torch.cuda.current_stream(self._device))
         return _Results(places, home_BKNN, ready)
+
+    def _weigh(self, outputs_BKNN: Tensor, places: list[tuple[int, int]]) -> None:
+        """Multiply with the weights, in place, where they are not 1."""
+        if not self._plan.shared:
+            return
+        row_BN, column_BN = (
+            weights_TN[list(index)] for weights_TN, index in zip(self._weights, zip(*places, strict=True), strict=True)
+        )
+        for rows, columns in self._plan.shared_parts:
+            outputs_BKNN[:, :, rows, columns] *= row_BN[:, None, rows, None] * column_BN[:, None, None, columns]
 
     def _forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
         """Run the network; a batch that does not fit is run in two halves."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from rsfm import __version__
 from rsfm.batch_size import choose_batch
@@ -50,13 +51,15 @@ def map_rows(
     unfinished: Unfinished,
     finish: Callable[[NDArray[np.float32], NDArray[np.bool_]], tuple[Work, int]],
     run: Run,
-    show: Show,
+    show: Show | None = None,
+    part: tuple[float, float] = (0, 1),
 ) -> None:
     """Run a network over the rows from `row` of the result on.
 
     Args:
         finish: returns what is to be done with rows in another thread, and the bytes that it holds.
         show: what of it can be seen meanwhile.
+        part: of the whole work that this is, first and end; for the progress.
     """
     raster, area, tiling, device = place
     cells, window = area.window.cells(network.stride), area.window
@@ -64,12 +67,13 @@ def map_rows(
         return
     top = max((cells.row + row) * network.stride, window.row)
     rest = window._replace(row=top, height=window.row + window.height - top)
-    done = row / cells.height
-    _compute_as_before(network, place, unfinished, run)
+    done = part[0] + (part[1] - part[0]) * row / cells.height
+    side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
+    compute_as_before(network, raster.bands, side, device, unfinished, run)
     inside = None if area.outlines is None else area.inside
     batch = int(unfinished.kept["batch"])
-    preview = small_preview(run, show, row)
-    if row == 0:
+    preview = small_preview(run, show, row) if show else None
+    if show and row == 0:
         _map_view(network, place, batch, show, run)
     with Background() as background:
 
@@ -78,8 +82,8 @@ def map_rows(
             if preview is not None:
                 background.do(*preview.take(rows_KHW, valid_HW))
 
-        def report(part: float) -> None:
-            run.progress((done + (1 - done) * part) * MAPPED, f"{done + (1 - done) * part:.0%} is mapped")
+        def report(ran: float) -> None:
+            _tell(run, done + (part[1] - done) * ran)
 
         run_tiles(network, raster, rest, tiling, device, batch, finish_rows, run.check, report, inside)
 
@@ -106,12 +110,18 @@ def _map_view(network: TileNetwork, place: Place, batch: int, show: Show, run: R
     preview.write()
 
 
-def _compute_as_before(network: TileNetwork, place: Place, unfinished: Unfinished, run: Run) -> None:
-    """Choose what the last digits depend on at the first start, and keep to it at every later."""
-    raster, _, tiling, device = place
+def _tell(run: Run, done: float) -> None:
+    run.progress(done * MAPPED, f"{done:.0%} is mapped")
+
+
+def compute_as_before(network: nn.Module, bands: int, side: int, device: str, unfinished: Unfinished, run: Run) -> None:
+    """Choose what the last digits depend on at the first start, and keep to it at every later.
+
+    Args:
+        side: of a tile, in pixels.
+    """
     if "batch" not in unfinished.kept:
-        side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
-        batch = choose_batch(network, raster.bands, side, device, unfinished.model)
+        batch = choose_batch(network, bands, side, device, unfinished.model)
         unfinished.keep(batch=batch, device=device, threads=torch.get_num_threads())
     if unfinished.kept["device"] != device:
         run.warning(

@@ -30,6 +30,18 @@ class ClassName(Config):
     colour: str
 
 
+class Objects(Config):
+    """How a head reads polygons or tiles.
+
+    Attributes:
+        spread: the standard deviation of each feature follows its mean.
+        tile: side in metres of the squares it learnt from; 0 for polygons.
+    """
+
+    spread: bool = False
+    tile: float = 0
+
+
 class Card(Config):
     """What a model is and where it comes from.
 
@@ -39,6 +51,7 @@ class Card(Config):
         head: config of the head; None for an encoder alone.
         band_names: of the rasters it was trained on, in order.
         units: pixels are read by the names of the bands and scaled as a collection says.
+        objects: how a head that reads polygons or tiles as wholes pools their features; None for a head of pixels.
         gsd: metres per pixel of those rasters.
         footprints: west, south, east, north in degrees of each of those rasters.
     """
@@ -56,6 +69,7 @@ class Card(Config):
     method: dict[str, Any] | None = None
     source: str = "pretrained"
     head: dict[str, Any] | None = None
+    objects: Objects | None = None
     classes: tuple[ClassName, ...] = ()
     footprints: tuple[tuple[float, float, float, float], ...] = ()
     trained_on: tuple[str, ...] = ()
@@ -95,6 +109,12 @@ class Model:
         """Build the head with fresh weights; errors as in `head`."""
         if self.card.head is None:
             raise UserError("This model is an encoder without a head. Choose one made by fine-tuning.", "model")
+        if self.card.head["name"] not in registry.names(heads):
+            raise UserError(
+                f"The model '{self.card.title}' is not made for this. Choose one made by 'Fine-Tune on Polygons' under "
+                "'Model'; one that finds objects is for 'Find Objects'.",
+                "model",
+            )
         member = registry.member(heads, self.card.head["name"], Head)  # type: ignore[type-abstract]
         return member(member.Config.model_validate(self.card.head), width, len(self.card.classes))
 

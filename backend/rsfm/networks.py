@@ -3,11 +3,15 @@
 Shape letters: B batch, C bands, S side of a tile, D features, K outputs, h and w rows and columns of the result.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import Encoder
+from rsfm.errors import UserError
 from rsfm.head import Head
 from rsfm.inference import TileNetwork
 from rsfm.model_file import Model
@@ -48,6 +52,8 @@ class EncoderNetwork(TileNetwork):
 
     Args:
         mean_D, components_KD: project features to K components; features themselves without them.
+        dense: one value a pixel, bilinear between the cells.
+        with_features: the features follow their projection.
     """
 
     def __init__(
@@ -56,19 +62,64 @@ class EncoderNetwork(TileNetwork):
         statistics: Statistics,
         mean_D: Tensor | None = None,
         components_KD: Tensor | None = None,
+        dense: bool = False,
+        with_features: bool = False,
     ) -> None:
         super().__init__()
         self.normalisation, self.encoder = Normalisation.from_statistics(statistics), encoder
         self.mean_D, self.components_KD = mean_D, components_KD
-        self.outputs = encoder.width if components_KD is None else len(components_KD)
+        self.dense, self.with_features = dense, with_features
+        projected = 0 if components_KD is None else len(components_KD)
+        self.outputs = projected + (encoder.width if with_features or components_KD is None else 0)
         self.stride, self.margin, self.multiple = encoder.stride, encoder.margin, encoder.stride
+        if dense:
+            self.stride = 1
+            self.margin = None if encoder.margin is None else encoder.margin + encoder.stride
 
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
         features_BDhw = self.encoder.feature_maps(self.normalisation(pixels_BCSS, valid_BSS))[-1].features_BDhw
+        outputs_BKhw = self._project(features_BDhw)
+        if not self.dense:
+            return outputs_BKhw
+        return functional.interpolate(outputs_BKhw, size=pixels_BCSS.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _project(self, features_BDhw: Tensor) -> Tensor:
+        """Project before interpolation, which is linear too, so that fewer numbers are interpolated."""
         if self.mean_D is None or self.components_KD is None:
             return features_BDhw
         centred = features_BDhw - self.mean_D.to(features_BDhw)[:, None, None]
-        return torch.einsum("kd,bdhw->bkhw", self.components_KD.to(features_BDhw), centred)
+        projected_BKhw = torch.einsum("kd,bdhw->bkhw", self.components_KD.to(features_BDhw), centred)
+        return torch.cat([projected_BKhw, features_BDhw], dim=1) if self.with_features else projected_BKhw
+
+
+class BandNetwork(TileNetwork):
+    """The bands of a raster in their true values, projected if a projection is given.
+
+    Args:
+        scaling: scale and offset of each band.
+        mean_C, components_KC: project bands to K components; bands themselves without them.
+    """
+
+    def __init__(
+        self,
+        scaling: Sequence[tuple[float, float]],
+        mean_C: Tensor | None = None,
+        components_KC: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("scale_C", torch.tensor([scale for scale, _ in scaling], dtype=torch.float32))
+        self.register_buffer("offset_C", torch.tensor([offset for _, offset in scaling], dtype=torch.float32))
+        self.mean_C, self.components_KC = mean_C, components_KC
+        self.outputs = len(scaling) if components_KC is None else len(components_KC)
+        self.stride, self.margin, self.multiple = 1, 0, 1
+
+    def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
+        scale_C, offset_C = self.get_buffer("scale_C"), self.get_buffer("offset_C")
+        values_BCSS = pixels_BCSS * scale_C[:, None, None] + offset_C[:, None, None]
+        if self.mean_C is None or self.components_KC is None:
+            return values_BCSS
+        centred_BCSS = values_BCSS - self.mean_C.to(values_BCSS)[:, None, None]
+        return torch.einsum("kc,bchw->bkhw", self.components_KC.to(values_BCSS), centred_BCSS)
 
 
 def make_source(name: str, model: Model) -> Source:
@@ -81,6 +132,16 @@ def make_source(name: str, model: Model) -> Source:
 
 
 def head_network(model: Model) -> HeadNetwork:
-    """Build the network of a fine-tuned model."""
+    """Build the network of a fine-tuned model.
+
+    Raises:
+        UserError: it reads no single pixels.
+    """
+    if model.card.objects is not None:
+        raise UserError(
+            "This model learnt classes of whole polygons or tiles and knows none of single pixels. Use it under "
+            "'Classify Polygons or Tiles', or choose a model made by 'Fine-Tune on Polygons'.",
+            "model",
+        )
     source = make_source(model.card.source, model)
     return HeadNetwork(source, model.head(source.width), model.card.statistics).eval()

@@ -15,12 +15,28 @@ class RasterKind:
         name: the module's name.
         dtype: numpy's name of the data type.
         nodata: what invalid pixels hold.
+        scale: what a stored number is multiplied with to be the value; software that reads the file does it.
         overviews: how pyramids are made.
-        predictor: of DEFLATE: 2 for integers, 3 for floats.
+        predictor: of DEFLATE: 1, which is none, for classes, 2 for other integers, 3 for floats.
+        bits: of a number in the file, where they are fewer than its type has.
     """
 
     name: ClassVar[str]
     dtype: ClassVar[str]
     nodata: ClassVar[float]
+    scale: ClassVar[float] = 1.0
     overviews: ClassVar[Resampling]
     predictor: ClassVar[int]
+    bits: ClassVar[int | None] = None
+
+
+class VectorKind:
+    """How a kind of shapes is stored.
+
+    Attributes:
+        name: the module's name.
+        fields: names of the attributes, in order.
+    """
+
+    name: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]

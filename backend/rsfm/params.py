@@ -45,15 +45,18 @@ OptionalRasterPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint
 RasterPaths = Annotated[list[str], Field(min_length=1), Hint(widget="rasters")]
 VectorPath = Annotated[str, Field(min_length=1), Hint(widget="vector")]
 """A file, or "file|layername=name" as QGIS writes it."""
+OptionalVectorPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="vector", optional=True)]
+"""The schema entry `geometry` says of what: "point", or "any" for polygons and points; polygons where it is absent."""
 FieldName = Annotated[str, Hint(widget="field")]
 """Name of an attribute; the schema entry `of` names the vector parameter it belongs to."""
 FilePath = Annotated[str, Field(min_length=1), Hint(widget="file")]
 """A file that is no layer; the schema entry `filter` names its kinds, such as "Weights (*.pth *.ckpt)"."""
 ModelPath = Annotated[str, Field(min_length=1), Hint(widget="model")]
 OptionalModelPath = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="model", optional=True)]
+Rectangle = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="area", optional=True, rectangle=True)]
+"""West, south, east, north in the raster's own CRS, separated by commas; None is the whole raster."""
 Area = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="area", optional=True)]
-"""West, south, east, north in the raster's own CRS, separated by commas; None is the whole raster.
-
-Jobs that make maps also take polygons, as WKT or in a vector file (`raster/area.py`).
-"""
+"""A rectangle, or polygons as WKT or in a vector file (`raster/area.py`); None is the whole raster."""
+Points = Annotated[str | None, BeforeValidator(_empty_is_none), Hint(widget="points", optional=True)]
+"""Places "x,y; x,y" in the CRS of the first raster of the form; None is none."""
 Device = Annotated[str, Hint(widget="device", advanced=True)]

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rsfm import runs
+from rsfm import curves, runs
+from rsfm.result_words import NAMED_BY_THE_USER, show, title
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;
 color:#1a1a1a;background:#fff}
@@ -14,26 +15,15 @@ th{background:#f2f2f2}td.number{text-align:right;font-variant-numeric:tabular-nu
 p.note{background:#eef5fb;border-left:4px solid #0072b2;padding:.5em 1em}
 p.warning{background:#fdf3e3;border-left:4px solid #e69f00;padding:.5em 1em}
 svg{background:#fafafa;border:1px solid #ddd}pre{background:#f7f7f7;padding:1em;overflow:auto}"""
-WIDTH, HEIGHT, EDGE = 640, 220, 36
-WORDS = {
-    "mean_iou_polygons": "Mean IoU on held-out polygons (cross-validation)",
-    "mean_iou_blocks": "Mean IoU on held-out blocks",
-    "accuracy_blocks": "Overall accuracy on held-out blocks",
-    "classes": "Classes on held-out blocks",
-    "confusion": "Pixels on held-out blocks: truth in rows, map in columns",
-    "iou": "IoU",
-    "f1": "F1",
-    "area_m2": "Area, m²",
-}
 
 
-def write_report(folder: Path, title: str) -> None:
+def write_report(folder: Path, heading: str) -> None:
     """Write report.html of a run from what its folder says."""
     run = runs.read(folder)
     lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    parts = [f"<h1>{_text(title)}</h1>", f"<p>{_text(_when(run))}</p>"]
+    parts = [f"<h1>{_text(heading)}</h1>", f"<p>{_text(_when(run))}</p>"]
     parts += [f"<p class={event['type']}>{_text(event['text'])}</p>" for event in events if "text" in event]
     result = {name: value for name, value in run.get("result", {}).items() if name != "sentence"}
     parts += ["<h2>Result</h2>", _value(result)] if result else []
@@ -41,7 +31,7 @@ def write_report(folder: Path, title: str) -> None:
     outputs = {event["title"]: event["path"] for event in events if event["type"] == "output"}
     parts += ["<h2>Files</h2>", _value(outputs)] if outputs else []
     parts += ["<h2>Parameters</h2>", f"<pre>{_text(json.dumps(config, indent=1, ensure_ascii=False))}</pre>"]
-    head = f"<meta charset=utf-8><title>{_text(title)}</title><style>{STYLE}</style>"
+    head = f"<meta charset=utf-8><title>{_text(heading)}</title><style>{STYLE}</style>"
     runs.write_text(folder / "report.html", f"<!doctype html><html lang=en>{head}<body>{''.join(parts)}</body></html>")
 
 
@@ -56,68 +46,39 @@ def _curves(events: list[dict[str, Any]]) -> list[str]:
     for event in events:
         if event["type"] == "metric":
             series.setdefault(event["name"], []).append((event["step"], event["value"]))
-    return [f"<h2>{_text(_word(name))}</h2>{_curve(points)}" for name, points in series.items() if len(points) > 1]
+    total = series.get("loss")
+    shown = {name: points for name, points in series.items() if name == "loss" or points != total}  # a single part
+    drawn = [curves.draw(name, points) for name, points in shown.items() if len(points) > 1]
+    return ["<h2>Training</h2>", *drawn] if drawn else []
 
 
-def _curve(points: list[tuple[float, float]]) -> str:
-    """Draw a line with the ends of both axes written out."""
-    steps, values = zip(*points, strict=True)
-    low, high = min(values), max(values)
-    span, length = (high - low) or 1.0, (steps[-1] - steps[0]) or 1.0
-
-    def place(step: float, value: float) -> str:
-        x = EDGE * 2 + (step - steps[0]) / length * (WIDTH - 3 * EDGE)
-        y = HEIGHT - EDGE - (value - low) / span * (HEIGHT - 2 * EDGE)
-        return f"{x:.1f},{y:.1f}"
-
-    line = " ".join(place(*point) for point in points)
-    labels = [
-        (4, EDGE + 4, f"{high:.4g}"),
-        (4, HEIGHT - EDGE + 4, f"{low:.4g}"),
-        (EDGE * 2, HEIGHT - 10, f"step {steps[0]:.0f}"),
-        (WIDTH - 3 * EDGE, HEIGHT - 10, f"step {steps[-1]:.0f}"),
+def _value(value: Any, name: str = "") -> str:
+    """Show a value: a table for a dict, a row for each entry; tables in a table become one with columns."""
+    if not isinstance(value, dict):
+        return _text(show(value, name))
+    entries = list(value.values())
+    if name and entries and all(isinstance(entry, dict) for entry in entries):
+        columns = list(entries[0])
+        heads = columns if name == "confusion" else [title(column) for column in columns]
+        head = "".join(f"<th>{_text(column)}</th>" for column in ["", *heads])
+        rows = [
+            f"<tr><th>{_text(row)}</th>{''.join(_cell(entry.get(column), column) for column in columns)}</tr>"
+            for row, entry in value.items()
+        ]
+        return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    named = name in NAMED_BY_THE_USER
+    rows = [
+        f"<tr><th>{_text(row if named else title(row))}</th>{_cell(entry, '' if named else row)}</tr>"
+        for row, entry in value.items()
     ]
-    text = "".join(f'<text x="{x}" y="{y}" font-size="12">{label}</text>' for x, y, label in labels)
-    path = f'<polyline fill="none" stroke="#0072b2" stroke-width="1.5" points="{line}"/>'
-    return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img">{path}{text}</svg>'
+    return f"<table>{''.join(rows)}</table>"
 
 
-def _value(value: Any) -> str:
-    """Show a value: a table for a dict, a row for each entry; a table of tables becomes one with columns."""
+def _cell(value: Any, name: str) -> str:
     if isinstance(value, dict):
-        entries = list(value.values())
-        if entries and all(isinstance(entry, dict) for entry in entries):
-            columns = list(entries[0])
-            head = "".join(f"<th>{_text(_word(column))}</th>" for column in ["", *columns])
-            rows = [
-                f"<tr><th>{_text(name)}</th>{''.join(_cell(entry.get(column)) for column in columns)}</tr>"
-                for name, entry in value.items()
-            ]
-            return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
-        rows = [f"<tr><th>{_text(_word(str(name)))}</th>{_cell(entry)}</tr>" for name, entry in value.items()]
-        return f"<table>{''.join(rows)}</table>"
-    return _text(_show(value))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"<td>{_value(value)}</td>"
+        return f"<td>{_value(value, name)}</td>"
     kind = " class=number" if isinstance(value, int | float) and not isinstance(value, bool) else ""
-    return f"<td{kind}>{_text(_show(value))}</td>"
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
-    if isinstance(value, list):
-        return "; ".join(_show(part) for part in value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _word(name: str) -> str:
-    return WORDS.get(name, name.replace("_", " ").capitalize() if name.islower() else name)
+    return f"<td{kind}>{_text(show(value, name))}</td>"
 
 
 def _text(text: str) -> str:

@@ -3,6 +3,7 @@
 Shape letters: K classes, H rows, W columns.
 """
 
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,24 @@ from rsfm.model_file import Model
 from rsfm.networks import head_network
 from rsfm.outputs.classes import Classes
 from rsfm.outputs.confidence import Confidence
+from rsfm.outputs.probability import Probability
 from rsfm.preview import Show
 from rsfm.raster.area import read_area
 from rsfm.raster.background import Work
-from rsfm.raster.polygons import polygonise
+from rsfm.raster.grid import Grid, Window
+from rsfm.raster.ground_area import GroundArea
+from rsfm.raster.largest import find_largest
+from rsfm.raster.polygons import Outlines, TooManyPolygons, polygonise
 from rsfm.raster.reader import check_has_valid_pixels
-from rsfm.raster.writer import RasterWriter
+from rsfm.raster.writer import READ_ROWS, RasterWriter
+from rsfm.result_words import area as area_text
 from rsfm.runs import Run
 from rsfm.training.finetuning import open_for
 from rsfm.unfinished import Unfinished, common_row
 
-CLASSES_FILE, CONFIDENCE_FILE = "segmentation.tif", "confidence.tif"
-CLASSES_NODATA = 255
+CLASSES_FILE, CONFIDENCE_FILE, PROBABILITY_FILE = "segmentation.tif", "confidence.tif", "probability.tif"
+POLYGONS_FILE = "segmentation.gpkg"
+NAMED_CLASSES = 4
 
 
 def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
@@ -43,72 +50,117 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
         check_has_valid_pixels(raster)
         place = Place(raster, area, config.tiling, device)
         with Unfinished(run, raster, config.model, config.model_dump_json()) as unfinished:
-            counts = _map_classes(network, place, model, config, unfinished, run)
-        grid = raster.grid.crop(area.window)
+            area_V = _map_classes(network, place, model, config, unfinished, run)
     names = {name.value: name.name for name in model.card.classes}
     if config.polygons:
         _polygons(config, run, names, model)
-    return {
-        "area_m2": {name: round(float(counts[value] * grid.pixel_area), 1) for value, name in names.items()},
-    }
+    areas = {name: round(float(area_V[value]), 1) for value, name in names.items()}
+    return {"sentence": sentence(areas), "area_m2": areas}
 
 
 def _map_classes(
     network: TileNetwork, place: Place, model: Model, config: SegmentConfig, unfinished: Unfinished, run: Run
-) -> NDArray[np.int64]:
-    """Write classes and confidence, from where an earlier start ended, and count the pixels of each class."""
+) -> NDArray[np.float64]:
+    """Write the rasters, from where an earlier start ended, and measure the area of each class."""
     grid = place.raster.grid.crop(place.area.window)
-    options: dict[str, Any] = {
-        "metadata": provenance(model, place.raster, config.model_dump_json(), place.device),
-        "unfinished": unfinished.folder,
-        "check": run.check,
-    }
-    counts = np.zeros(256, np.int64)
-    with reported(run.outputs / CLASSES_FILE, lambda: _report_segmentation(config, run, model)), ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                RasterWriter(run.outputs / CLASSES_FILE, Classes, grid, colours=_palette(model), **options)
-            )
-        ]
-        if config.confidence:
-            path = run.outputs / CONFIDENCE_FILE
-            writers.append(stack.enter_context(RasterWriter(path, Confidence, grid, **options)))
-        row = common_row(*writers)
-        for rows_CHW in writers[0].done(row):
-            np.add(counts, np.bincount(rows_CHW.ravel(), minlength=256), out=counts)
+    areas = GroundArea(grid)
+    area_V = np.zeros(256)
+
+    def measure(label_HW: NDArray[np.uint8], row: int) -> None:
+        areas_HW = areas.read(Window(row, 0, *label_HW.shape))
+        np.add(area_V, np.bincount(label_HW.ravel(), areas_HW.ravel(), 256), out=area_V)
+
+    with reported(run.outputs / CLASSES_FILE, lambda: _report_rasters(config, run, model)), ExitStack() as stack:
+        metadata = provenance(model, place.raster, config.model_dump_json(), place.device)
+        writers = [stack.enter_context(writer) for writer in _writers(config, model, grid, metadata, unfinished, run)]
+        row = next_row = common_row(*writers)
+        for index, rows_CHW in enumerate(writers[0].done(row)):
+            measure(rows_CHW[0], index * READ_ROWS)
 
         def finish(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> tuple[Work, int]:
-            label_HW, share_HW = classify(logits_KHW, valid_HW)
-            maps: tuple[NDArray[Any], ...] = (label_HW, share_HW)
+            maps = _maps(logits_KHW, valid_HW, config)
 
             def write() -> None:
-                for writer, rows_HW in zip(writers, maps, strict=False):
-                    writer.write(rows_HW[None])
-                np.add(counts, np.bincount(label_HW.ravel(), minlength=256), out=counts)
+                nonlocal next_row
+                for writer, rows_CHW in zip(writers, maps, strict=True):
+                    writer.write(rows_CHW)
+                measure(maps[0][0], next_row)
+                next_row += len(valid_HW)
 
-            return write, label_HW.nbytes + share_HW.nbytes
+            return write, sum(rows_CHW.nbytes for rows_CHW in maps)
 
-        show = Show(writers[0], "classes", _title(config), _style(model), lambda *rows: classify(*rows)[0][None])
+        show = Show(writers[0], "classes", _title(config), _style(model), labels)
         map_rows(network, place, row, unfinished, finish, run, show)
-    return counts
+    return area_V
 
 
-def classify(
-    logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the class of each pixel, 1 for the first and 255 where invalid, and its softmax, NaN where invalid."""
-    label_HW = np.zeros(valid_HW.shape, np.uint8)
-    best_HW = logits_KHW[0].copy()
-    for index in range(1, len(logits_KHW)):  # eight times as fast as argmax on the CPU
-        better_HW = logits_KHW[index] > best_HW
-        label_HW[better_HW] = index
-        np.maximum(best_HW, logits_KHW[index], out=best_HW)
-    total_HW = np.zeros(valid_HW.shape, np.float32)
+def labels(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the classes of rows, bands first."""
+    return find_largest(logits_KHW, valid_HW, Classes.nodata)[0][None]
+
+
+def _writers(
+    config: SegmentConfig, model: Model, grid: Grid, metadata: dict[str, str], unfinished: Unfinished, run: Run
+) -> Iterator[RasterWriter]:
+    """Make the writers of classes, confidence and probabilities, as the config asks."""
+    options: dict[str, Any] = {"metadata": metadata, "unfinished": unfinished.folder, "check": run.check}
+    yield RasterWriter(run.outputs / CLASSES_FILE, Classes, grid, colours=_palette(model), **options)
+    if config.confidence:
+        yield RasterWriter(run.outputs / CONFIDENCE_FILE, Confidence, grid, **options)
+    if config.probabilities:
+        names = [name.name for name in model.card.classes]
+        yield RasterWriter(run.outputs / PROBABILITY_FILE, Probability, grid, len(names), names, **options)
+
+
+def _maps(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_], config: SegmentConfig) -> list[NDArray[Any]]:
+    """Return the rows of each raster, bands first, in the order of the writers."""
+    label_HW, largest_HW = find_largest(logits_KHW, valid_HW, Classes.nodata)
+    maps: list[NDArray[Any]] = [label_HW[None]]
+    if config.confidence or config.probabilities:
+        share_HW = softmax_of_largest(logits_KHW, largest_HW, valid_HW)
+    if config.confidence:
+        maps.append(share_HW[None])
+    if config.probabilities:
+        maps.append(probabilities(logits_KHW, share_HW))
+    return maps
+
+
+def softmax_of_largest(
+    logits_KHW: NDArray[np.float32], largest_HW: NDArray[np.float32], valid_HW: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the softmax of the largest logit of each pixel, NaN where invalid."""
+    total_HW, part_HW = np.zeros(valid_HW.shape, np.float32), np.empty(valid_HW.shape, np.float32)
     for logits_HW in logits_KHW:
-        total_HW += np.exp(logits_HW - best_HW)
-    label_HW += 1
-    label_HW[~valid_HW] = CLASSES_NODATA
-    return label_HW, np.where(valid_HW, 1 / total_HW, np.nan).astype(np.float32)
+        np.exp(np.subtract(logits_HW, largest_HW, out=part_HW), out=part_HW)
+        total_HW += part_HW
+    np.divide(1, total_HW, out=total_HW)
+    np.copyto(total_HW, np.nan, where=~valid_HW)
+    return total_HW
+
+
+def probabilities(logits_KHW: NDArray[np.float32], share_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the softmax of each class as the kind stores it.
+
+    Args:
+        share_HW: the largest softmax of each pixel, NaN where invalid.
+    """
+    best_HW = logits_KHW.max(axis=0)
+    stored_KHW = np.empty(logits_KHW.shape, np.uint8)
+    full_HW = np.where(np.isnan(share_HW), 0, share_HW / np.float32(Probability.scale))
+    for logits_HW, stored_HW in zip(logits_KHW, stored_KHW, strict=True):
+        stored_HW[:] = np.rint(np.exp(logits_HW - best_HW) * full_HW)
+    stored_KHW[:, np.isnan(share_HW)] = Probability.nodata
+    return stored_KHW
+
+
+def sentence(areas: Mapping[str, float]) -> str:
+    """Say what was mapped: the whole area and the largest classes."""
+    total = sum(areas.values())
+    largest = sorted(areas, key=lambda name: -areas[name])
+    shares = [f"{name} {areas[name] / total:.0%}".replace("%", " %") for name in largest[:NAMED_CLASSES] if total]
+    others = len(largest) - len(shares)
+    parts = [*shares, *([f"{others} other{'s' if others > 1 else ''}"] if shares and others else [])]
+    return f"Mapped {area_text(total)}: {', '.join(parts)}." if parts else "No pixel of the area is valid."
 
 
 def _palette(model: Model) -> dict[int, tuple[int, int, int]]:
@@ -126,10 +178,12 @@ def _style(model: Model) -> dict[str, Any]:
     return {"classes": [name.model_dump() for name in model.card.classes]}
 
 
-def _report_segmentation(config: SegmentConfig, run: Run, model: Model) -> None:
+def _report_rasters(config: SegmentConfig, run: Run, model: Model) -> None:
     run.output("classes", run.outputs / CLASSES_FILE, _title(config), **_style(model))
     if config.confidence:
         run.output("confidence", run.outputs / CONFIDENCE_FILE, "Confidence", minimum=0, maximum=1)
+    if config.probabilities:
+        run.output("probability", run.outputs / PROBABILITY_FILE, "Probability of the classes", **_style(model))
 
 
 def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Model) -> None:
@@ -137,6 +191,12 @@ def _polygons(config: SegmentConfig, run: Run, names: dict[int, str], model: Mod
         run.check()
         run.progress(MAPPED + (1 - MAPPED) * part, "Polygons")
 
-    target = run.outputs / "segmentation.gpkg"
-    polygonise(run.outputs / CLASSES_FILE, target, names, config.minimum_area, "class", done)
+    target = run.outputs / POLYGONS_FILE
+    outlines = Outlines(config.minimum_area, config.fill_holes, config.smoothing)
+    confidence = run.outputs / CONFIDENCE_FILE if config.confidence else None
+    try:
+        polygonise(run.outputs / CLASSES_FILE, target, names, outlines, done=done, confidence_path=confidence)
+    except TooManyPolygons as error:
+        run.warning(f"No polygons were made. {error}")
+        return
     run.output("polygons", target, "Polygons of the classes", **_style(model))

@@ -28,16 +28,22 @@ class Unfinished:
         kept: values that the first start chose and a later one must use again, such as the size of a batch.
     """
 
-    def __init__(self, run: Run, raster: Raster, model: str, config: str) -> None:
-        """Find what an earlier start left; it is discarded, with a warning, if it was made of something else."""
+    def __init__(self, run: Run, raster: Raster, model: str | None, config: str, *others: Raster) -> None:
+        """Find what an earlier start left; it is discarded, with a warning, if it was made of something else.
+
+        Args:
+            model: its file; None where there is none.
+            others: rasters that are mapped beside the first.
+        """
         self.folder, self._outputs = run.checkpoints / FOLDER, run.outputs
         self._file = self.folder / IDENTITY
-        self.model = _digest(Path(model))
+        self.model = _digest(Path(model)) if model else ""
         identity = {
             "version": __version__,
             "raster": _raster_identity(raster),
             "model": self.model,
             "config": json.loads(config),
+            **({"second raster": [_raster_identity(other) for other in others]} if others else {}),
         }
         found = _read(self._file)
         self.kept: dict[str, Any] = found.get("kept", {})

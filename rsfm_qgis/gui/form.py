@@ -10,7 +10,7 @@ from qgis.PyQt.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxL
 
 from rsfm_qgis.gui.editor import Editor, InputError, Workspace, make_editor, shrinkable
 from rsfm_qgis.gui.hint import Hint
-from rsfm_qgis.schema import Field, choice_values, complete, find_option
+from rsfm_qgis.schema import Field, asks, choice_values, combine, complete, find_option
 
 MARK_STYLE = "color: #d55e00;"  # Okabe-Ito vermillion, readable on light and dark
 FRAME_STYLE = "border: 1px solid #d55e00; border-radius: 2px;"
@@ -171,22 +171,56 @@ class Form(QWidget):
 
 
 class GroupBox(QgsCollapsibleGroupBox):
-    """A folded group of fields that belong together."""
+    """A folded group of fields that belong together; its form is made when it is unfolded or needed."""
 
     changed = pyqtSignal()
 
     def __init__(self, title: str, help: str, fields: tuple[Field, ...], workspace: Workspace) -> None:
         super().__init__(title)
-        self.form = Form(fields, workspace, nested=True)
+        self._fields, self._workspace = fields, workspace
+        self._values: dict[str, Any] = {}
+        self._made: Form | None = None
         self.setToolTip(help)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 2, 2, 2)
-        layout.addWidget(self.form)
         self.setCollapsed(True)
-        self.form.changed.connect(self.changed)
-        self.values, self.set_values = self.form.values, self.form.set_values
-        self.editor, self.problem = self.form.editor, self.form.problem
-        self.clear_marks, self.first_mark = self.form.clear_marks, self.form.first_mark
+        self.collapsedStateChanged.connect(self._unfold)
+
+    @property
+    def form(self) -> Form:
+        """The fields as a form."""
+        if self._made is None:
+            self._made = Form(self._fields, self._workspace, nested=True)
+            self._made.set_values(self.values_kept)
+            self._made.changed.connect(self.changed)
+            self.layout().addWidget(self._made)
+        return self._made
+
+    @property
+    def values_kept(self) -> dict[str, Any]:
+        """What was said before there was a form, with the defaults."""
+        return complete(self._fields, self._values)
+
+    def values(self) -> dict[str, Any]:
+        """Return the values; those of a form that was never seen are what it would show."""
+        return self.values_kept if self._made is None else self._made.values()
+
+    def set_values(self, values: dict[str, Any]) -> None:
+        """Show values; what they do not name stays as it is."""
+        if self._made is not None:
+            self._made.set_values(values)
+            return
+        before, self._values = self._values, combine(self._fields, self._values, values)
+        if self._values != before:
+            self.changed.emit()
+
+    def editor(self, path: str) -> Any:
+        """Find the editor of a parameter."""
+        return self.form.editor(path)
+
+    def problem(self) -> Problem | None:
+        """Find the first required value that is absent."""
+        return self.form.problem() if self._made is not None or asks(self._fields) else None
 
     def mark(self, path: str, sentence: str) -> bool:
         """Mark the wrong parameter, and unfold."""
@@ -194,6 +228,19 @@ class GroupBox(QgsCollapsibleGroupBox):
         if found:
             self.setCollapsed(False)
         return found
+
+    def clear_marks(self) -> None:
+        """Remove all marks."""
+        if self._made is not None:
+            self._made.clear_marks()
+
+    def first_mark(self) -> QWidget | None:
+        """Return the first mark shown."""
+        return self._made.first_mark() if self._made is not None else None
+
+    def _unfold(self, is_collapsed: bool) -> None:
+        if not is_collapsed:
+            self.form.show()
 
 
 class ChoiceBox(QWidget):

@@ -32,7 +32,7 @@ from rsfm_qgis.collection import SUFFIX
 from rsfm_qgis.schema import Choice, Field, Option
 
 ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
-POLYGONS = QgsProcessing.SourceType.TypeVectorPolygon
+POLYGONS, POINTS = QgsProcessing.SourceType.TypeVectorPolygon, QgsProcessing.SourceType.TypeVectorPoint
 RASTERS = QgsProcessing.SourceType.TypeRaster
 
 
@@ -221,8 +221,9 @@ def _rasters(name: str, label: str, _field: Field, optional: bool, _all: Any) ->
     return QgsProcessingParameterMultipleLayers(name, label, RASTERS, None, optional)
 
 
-def _vector(name: str, label: str, _field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
-    return QgsProcessingParameterVectorLayer(name, label, [POLYGONS], None, optional)
+def _vector(name: str, label: str, field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
+    shapes = {"point": [POINTS], "any": [POLYGONS, POINTS]}.get(field.details.get("geometry", ""), [POLYGONS])
+    return QgsProcessingParameterVectorLayer(name, label, shapes, None, optional)
 
 
 def _attribute(

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from rsfm import cli
-from rsfm.embedding import fit_components
-from rsfm.segmentation import classify
+from rsfm.components import fit_components
+from rsfm.raster.largest import find_largest
+from rsfm.segmentation import probabilities, softmax_of_largest
 
 from .test_bad_input import inside, write_labels
 
@@ -75,7 +78,7 @@ def test_finetuning_chooses_texture_over_pixels_and_says_so(work):
 
 
 def test_segmentation_is_right_on_the_same_grid_with_nodata_kept(work):
-    run(work["folder"], "segment", "segmented", raster=str(work["raster"]), model=model(work), polygons=True)
+    result = run(work["folder"], "segment", "segmented", raster=str(work["raster"]), model=model(work), polygons=True)
     outputs = work["folder"] / "segmented" / "outputs"
     with rasterio.open(outputs / "segmentation.tif") as found, rasterio.open(work["raster"]) as raster:
         assert (found.transform, found.crs, found.shape) == (raster.transform, raster.crs, raster.shape)
@@ -91,6 +94,15 @@ def test_segmentation_is_right_on_the_same_grid_with_nodata_kept(work):
     assert (classes_HW[:, 90:155] != fine).mean() > 0.95
     with rasterio.open(outputs / "confidence.tif") as found:
         share_HW = found.read(1)
+    meta, _, geometry, fields = pyogrio.raw.read(outputs / "segmentation.gpkg")
+    table = dict(zip(meta["fields"], fields, strict=True))
+    assert "32633" in meta["crs"]
+    assert (table["area_m2"] @ table["confidence"]) / table["area_m2"].sum() == pytest.approx(
+        np.nanmean(share_HW), abs=1e-4
+    )
+    for name, area in result["area_m2"].items():
+        assert table["area_m2"][table["name"] == name].sum() == pytest.approx(area, abs=0.2)
+    assert shapely.coverage_is_valid(shapely.from_wkb(geometry))
     assert np.isnan(share_HW[:20, :30]).all()
     assert np.nanmin(share_HW) >= 0.5
     assert np.nanmax(share_HW) <= 1
@@ -127,14 +139,46 @@ def test_embedding_has_cells_of_the_encoders_stride_and_ordered_components(work)
     assert 0 < result["explained"] <= 1
 
 
-def test_classify_equals_argmax_and_softmax():
+def test_labels_and_confidence_equal_argmax_and_softmax():
     logits_KHW = np.random.default_rng(0).normal(0, 5, (6, 20, 30)).astype(np.float32)
     valid_HW = np.random.default_rng(1).random((20, 30)) > 0.2
-    label_HW, share_HW = classify(logits_KHW, valid_HW)
+    label_HW, largest_HW = find_largest(logits_KHW, valid_HW, 255)
+    share_HW = softmax_of_largest(logits_KHW, largest_HW, valid_HW)
     assert np.array_equal(label_HW[valid_HW], logits_KHW.argmax(0)[valid_HW] + 1)
     assert (label_HW[~valid_HW] == 255).all()
     softmax_KHW = np.exp(logits_KHW) / np.exp(logits_KHW).sum(0)
     assert np.allclose(share_HW[valid_HW], softmax_KHW.max(0)[valid_HW], atol=1e-6)
+
+
+def test_probabilities_are_the_softmax_in_steps_of_four_thousandths():
+    logits_KHW = np.random.default_rng(0).normal(0, 5, (6, 20, 30)).astype(np.float32)
+    logits_KHW[:, 0, 0] = 80, -200, 80, 0, 0, 0  # no overflow
+    valid_HW = np.random.default_rng(1).random((20, 30)) > 0.2
+    label_HW, largest_HW = find_largest(logits_KHW, valid_HW, 255)
+    share_HW = softmax_of_largest(logits_KHW, largest_HW, valid_HW)
+    stored_KHW = probabilities(logits_KHW, share_HW)
+    softmax_KHW = np.exp(logits_KHW - logits_KHW.max(0)) / np.exp(logits_KHW - logits_KHW.max(0)).sum(0)
+    assert np.abs(stored_KHW * 0.004 - softmax_KHW)[:, valid_HW].max() <= 0.002 + 1e-6
+    assert (stored_KHW[:, ~valid_HW] == 255).all()
+    best_HW = np.take_along_axis(stored_KHW, (label_HW[None] - 1) % 6, 0)[0]
+    assert (best_HW == stored_KHW.max(0))[valid_HW].all()
+
+
+def test_probabilities_are_a_band_each_from_0_to_1_and_their_largest_is_the_confidence(work):
+    run(work["folder"], "segment", "likely", raster=str(work["raster"]), model=model(work), probabilities=True)
+    outputs = work["folder"] / "likely" / "outputs"
+    with rasterio.open(outputs / "segmentation.tif") as found:
+        classes_HW, names = found.read(1), found.tags()["RSFM_CLASSES"]
+    with rasterio.open(outputs / "probability.tif") as found:
+        assert "; ".join(f"{number} {name}" for number, name in enumerate(found.descriptions, 1)) == names
+        assert (found.scales, found.offsets, found.nodata) == ((0.004, 0.004), (0, 0), 255)
+        assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        stored_KHW, valid_KHW = found.read(), found.read_masks() > 0
+    assert (valid_KHW == (classes_HW != 255)).all()
+    shares_KN = stored_KHW[:, classes_HW != 255] * 0.004
+    np.testing.assert_allclose(shares_KN.sum(0), 1, atol=0.0041)
+    with rasterio.open(outputs / "confidence.tif") as found:
+        np.testing.assert_allclose(shares_KN.max(0), found.read(1)[classes_HW != 255], atol=0.0021)
 
 
 def test_components_equal_the_librarys_up_to_the_fixed_sign():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import rsfm
 import torch
-from rsfm import methods, registry
+from rsfm import curves, methods, registry
 from rsfm.method import Method, Sample
 from rsfm.model_file import build_encoder
 
@@ -67,6 +67,7 @@ def test_loss_is_finite_and_gradients_reach_all_that_is_trained_and_nothing_froz
     loss.total.backward()
     assert torch.isfinite(loss.total)
     assert all(isinstance(value, float) for value in loss.parts.values())
+    assert set(loss.parts) <= set(curves.MEANINGS), "say in rsfm/curves.py what a new number means"
     for key, parameter in method.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, key

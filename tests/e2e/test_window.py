@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "e2e"
 PYTHON = ROOT / "backend" / ".venv" / "bin" / "python"
 SLOWEST_MILLISECONDS = 50
-SLOWEST_WAIT_MILLISECONDS = 100  # by the clock, beside other processes
 SECONDS = 540
 
 
@@ -98,5 +97,4 @@ def test_ten_reloads_leave_nothing_and_unload_removes_all(seen):
 
 def test_no_function_of_ours_holds_the_main_thread(seen):
     spent = seen["slow_functions_ms"]
-    assert not {name: ms for name, ms in spent.items() if ms[1] > SLOWEST_MILLISECONDS}
-    assert not {name: ms for name, ms in spent.items() if ms[0] > SLOWEST_WAIT_MILLISECONDS}
+    assert not {name: ms for name, ms in spent.items() if max(ms) > SLOWEST_MILLISECONDS}

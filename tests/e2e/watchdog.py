@@ -7,11 +7,13 @@ import inspect
 import pkgutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 
 BEAT_MILLISECONDS = 5
+SCHEDULING = Path("/proc/thread-self/schedstat")  # nanoseconds run, nanoseconds waited for a processor, slices
 
 
 class Heartbeat(QObject):
@@ -36,7 +38,7 @@ class Heartbeat(QObject):
 
 
 class Spent(NamedTuple):
-    """Milliseconds, by the clock and of this thread's processor; the latter is not disturbed by other processes."""
+    """Milliseconds, by the clock less the time that other processes held the processors, and of this thread's own."""
 
     wall: float
     cpu: float
@@ -49,7 +51,8 @@ class Spent(NamedTuple):
 
 
 def now() -> Spent:
-    return Spent(time.perf_counter() * 1000, time.thread_time() * 1000)
+    waited = int(SCHEDULING.read_text().split()[1]) / 1e6 if SCHEDULING.exists() else 0
+    return Spent(time.perf_counter() * 1000 - waited, time.thread_time() * 1000)
 
 
 class Stopwatch:

@@ -78,7 +78,7 @@ def wait_until(is_true: Callable[[], bool], seconds: float = 30) -> None:
 def make_raster(tmp_path: Path) -> Callable[..., Path]:
     """Write pixels_CHW as a GeoTIFF of 10 m pixels in UTM 33."""
 
-    def make(pixels_CHW: Any, name: str = "raster.tif", nodata: float | None = None) -> Path:
+    def make(pixels_CHW: Any, name: str = "raster.tif", nodata: float | None = None, scale: float = 1) -> Path:
         pixels_CHW = np.asarray(pixels_CHW)
         types = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16, "float32": gdal.GDT_Float32}
         count, height, width = pixels_CHW.shape
@@ -88,6 +88,7 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
         dataset.SetProjection(_crs().ExportToWkt())
         for band in range(count):
             dataset.GetRasterBand(band + 1).WriteArray(pixels_CHW[band])
+            dataset.GetRasterBand(band + 1).SetScale(scale)
             if nodata is not None:
                 dataset.GetRasterBand(band + 1).SetNoDataValue(nodata)
         dataset.FlushCache()
@@ -98,7 +99,7 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_polygons(tmp_path: Path) -> Callable[..., Path]:
-    """Write squares with an attribute, given as (left, top, side) in pixels and its value."""
+    """Write squares with an attribute, given as (left, top, side) in pixels and its value; None is NULL."""
 
     def make(squares: list[tuple[int, int, int, Any]], field: str = "class", name: str = "polygons.gpkg") -> Path:
         path = tmp_path / name
@@ -109,7 +110,8 @@ def make_polygons(tmp_path: Path) -> Callable[..., Path]:
             west, north = ORIGIN[0] + left * PIXEL, ORIGIN[1] - top * PIXEL
             east, south = west + side * PIXEL, north - side * PIXEL
             feature = ogr.Feature(layer.GetLayerDefn())
-            feature.SetField(field, str(value))
+            if value is not None:
+                feature.SetField(field, str(value))
             ring = f"{west} {north}, {east} {north}, {east} {south}, {west} {south}, {west} {north}"
             feature.SetGeometry(ogr.CreateGeometryFromWkt(f"POLYGON (({ring}))"))
             layer.CreateFeature(feature)

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qgis.core import QgsCoordinateReferenceSystem, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsGeometry,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsVectorLayer,
+)
 from qgis.gui import QgsCollapsibleGroupBox
 
 from rsfm_qgis import schema
+from rsfm_qgis.gui.editor import InputError
 from rsfm_qgis.gui.editors.list import read_list, write_list
 from rsfm_qgis.gui.form import Form
 from rsfm_qgis.gui.job_panel import JobPanel
@@ -181,3 +189,32 @@ def test_numbers_are_shown_without_digits_they_do_not_have(workspace):
 @pytest.mark.parametrize("values", [[], [1, 2.5], ["a", "b"], [0.2, 1]])
 def test_list_is_read_as_it_was_written(values):
     assert read_list(write_list(values)) == values
+
+
+def test_polygons_of_a_layer_are_told_in_the_crs_of_the_raster(workspace, make_raster):
+    raster = QgsRasterLayer(str(make_raster(np.zeros((1, 8, 8), "uint8"))), "zone 33")
+    fields = QgsVectorLayer("PolygonZ?crs=EPSG:4326&field=name:string", "fields", "memory")
+    first, second = QgsFeature(), QgsFeature()
+    first.setGeometry(QgsGeometry.fromWkt("PolygonZ ((15 46 1, 15.001 46 1, 15.001 46.001 1, 15 46 1))"))
+    second.setGeometry(QgsGeometry.fromWkt("PolygonZ ((16 46 1, 16.001 46 1, 16.001 46.001 1, 16 46 1))"))
+    fields.dataProvider().addFeatures([first, second])
+    workspace.project.addMapLayers([raster, fields])
+    form = Form(schema.jobs()["segment"].fields, workspace)
+    form.set_values({"raster": raster.source()})
+    editor = form.editor("area")
+    editor.combo.setCurrentIndex(editor.combo.findText("Polygons of a layer"))
+    found = QgsGeometry.fromWkt(form.values()["area"])
+    assert found.constGet().numGeometries() == 2
+    assert found.boundingBox().xMinimum() == pytest.approx(500000, abs=1)  # 15° east is the middle of zone 33
+    editor.selected.setChecked(True)
+    with pytest.raises(InputError, match="No polygon is selected"):
+        form.values()
+    fields.selectByIds([2])
+    assert QgsGeometry.fromWkt(form.values()["area"]).boundingBox().xMinimum() > 570000
+    json.dumps(form.values())
+
+
+def test_jobs_that_take_a_rectangle_only_offer_no_polygons(workspace):
+    forms = {job: Form(schema.jobs()[job].fields, workspace) for job in ("pretrain", "detect_change", "segment")}
+    offers = {job: form.editor("area").combo.findText("Polygons of a layer") >= 0 for job, form in forms.items()}
+    assert offers == {"pretrain": False, "detect_change": False, "segment": True}

@@ -123,8 +123,9 @@ def test_qgis_that_was_closed_goes_on_showing_the_run(workspace, results, config
                       CollectionList(workspace.project))  # fmt: skip
     later = Results(again, QgsMessageBar())
     client.start()
+    wait(lambda: again.runs.get(folder) is not None, 60)
     wait(lambda: preview_layers.find(again.project, folder) or not again.runs.get(folder).is_live, 60)
-    wait(lambda: again.runs.get(folder) is not None and not again.runs.get(folder).is_live, 120)
+    wait(lambda: not again.runs.get(folder).is_live, 120)
     wait(lambda: names(again.project, folder) == ["Classes of raster", "Confidence"])
     assert not preview_layers.find(again.project, folder)
     client.close()

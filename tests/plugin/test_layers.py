@@ -1,10 +1,23 @@
 """What runs made, on the map: colours as the backend said, nodata transparent, polygons on top."""
 
+import os
+import subprocess
+
 import numpy as np
 import pytest
-from qgis.core import QgsRasterLayer, QgsRectangle
+from qgis.core import (
+    QgsExpression,
+    QgsExpressionContext,
+    QgsField,
+    QgsRasterLayer,
+    QgsRectangle,
+    QgsRenderContext,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QVariant
 
 from rsfm_qgis import layers, painting
+from rsfm_qgis.layers.classified import NO_CLASS
 from rsfm_qgis.records import Output
 
 CLASSES = [
@@ -43,6 +56,21 @@ def test_confidence_goes_from_the_dark_to_the_light_end_of_viridis(qgis_app, mak
     assert nothing[3] == 0
 
 
+def test_probability_has_a_style_for_each_class_and_shows_the_first(qgis_app, make_raster):
+    path = make_raster(np.array([[[250, 0, 255]], [[0, 250, 255]]], "uint8"), nodata=255, scale=0.004)
+    layer = layers.make_layer(Output("probability", str(path), "Probability", {"classes": CLASSES}))
+    dark, light = [0x44, 0x01, 0x54], [0xFD, 0xE7, 0x25]
+    assert layer.styleManager().styles() == ["Maize", "Wheat"]
+    assert layer.styleManager().currentStyle() == "Wheat"
+    for name, band, expected in (("Wheat", 1, [light, dark]), ("Maize", 2, [dark, light]), ("Wheat", 1, [light, dark])):
+        layer.styleManager().setCurrentStyle(name)
+        assert layer.renderer().band() == band
+        assert (layer.renderer().classificationMin(), layer.renderer().classificationMax()) == (0, 1)
+        assert pixels(layer)[0, :2, :3].tolist() == expected
+        assert pixels(layer)[0, 2, 3] == 0
+    assert layer.dataProvider().sample(layer.extent().center(), 1) == (0.0, True)
+
+
 def test_magnitude_without_a_range_uses_the_one_of_the_pixels(qgis_app, make_raster):
     path = make_raster(np.array([[[3.0, 7.0]]], "float32"))
     layer = layers.make_layer(Output("magnitude", str(path), "Magnitude", {}))
@@ -67,6 +95,57 @@ def test_polygons_have_the_colours_of_the_classes(qgis_app, make_polygons):
     path = make_polygons([(0, 0, 2, 1), (4, 4, 2, 2)])
     layer = layers.make_layer(Output("polygons", str(path), "Polygons", {"classes": CLASSES}))
     assert {category.label() for category in layer.renderer().categories()} == {"Wheat", "Maize"}
+
+
+def test_boxes_are_outlines_by_class_with_the_score_where_they_are_seen_large(qgis_app, make_polygons):
+    path = make_polygons([(0, 0, 2, 1), (4, 4, 2, 2)])
+    layer = QgsVectorLayer(str(path), "Boxes")
+    layer.addExpressionField("0.876", QgsField("score", QVariant.Double))
+    layers.style_layer(layer, Output("boxes", str(path), "Objects", {"classes": CLASSES, "label_scale": 800}))
+    assert {category.label() for category in layer.renderer().categories()} == {"Wheat", "Maize"}
+    for category in layer.renderer().categories():
+        assert category.symbol().symbolLayer(0).fillColor().alpha() == 0
+    outline = {
+        each.label(): each.symbol().symbolLayer(0).strokeColor().name() for each in layer.renderer().categories()
+    }
+    assert outline == {"Wheat": "#ff0000", "Maize": "#0000ff"}
+    settings = layer.labeling().settings()
+    feature = next(layer.getFeatures())
+    context = QgsExpressionContext()
+    context.setFeature(feature)
+    assert QgsExpression(settings.fieldName).evaluate(context) == 0.88
+    assert (settings.scaleVisibility, settings.minimumScale) == (True, 800)
+    assert layer.labelsEnabled()
+
+
+def test_attributes_of_polygons_have_names_that_a_person_reads(qgis_app, make_polygons):
+    fields = {"class": "Class number", "name": "Class", "area_m2": "Area, m²", "confidence": "Mean confidence"}
+    for field, title in fields.items():
+        path = make_polygons([(0, 0, 2, 1)], field, f"{field}.gpkg")
+        layer = layers.make_layer(Output("polygons", str(path), "Polygons", {"classes": CLASSES}))
+        assert layer.attributeDisplayName(layer.fields().indexFromName(field)) == title
+    assert (
+        layers.make_layer(
+            Output("polygons", str(make_polygons([(0, 0, 2, "Wheat")], "name", "n.gpkg")), "Polygons", {})
+        ).displayExpression()
+        == '"name"'
+    )
+
+
+def test_classified_polygons_are_shown_by_the_name_of_their_class_and_the_rest_in_grey(qgis_app, make_polygons):
+    path = make_polygons([(0, 0, 2, "Wheat"), (4, 4, 2, "Maize"), (8, 8, 2, None)], "predicted_2")
+    classes = [{**entry, "value": entry["name"]} for entry in CLASSES]
+    style = {"field": "predicted_2", "classes": classes}
+    layer = layers.make_layer(Output("classified", str(path), "Polygons", style))
+    renderer = layer.renderer()
+    context = QgsRenderContext()
+    renderer.startRender(context, layer.fields())
+    found = {}
+    for feature in layer.getFeatures():
+        found[feature["predicted_2"] or ""] = renderer.symbolForFeature(feature, context).color().name()
+    renderer.stopRender(context)
+    assert found == {"Wheat": "#ff0000", "Maize": "#0000ff", "": NO_CLASS}
+    assert [category.label() for category in renderer.categories()] == ["Wheat", "Maize", "No class"]
 
 
 def test_blocks_are_shown_by_their_part(qgis_app, make_polygons):
@@ -115,3 +194,71 @@ def test_layer_remembers_where_it_came_from(qgis_app, make_raster):
 
 def test_change_has_a_colour_that_no_class_is_given():
     assert painting.CHANGED not in painting.OKABE_ITO
+
+
+def test_similarity_goes_from_the_lowest_to_the_highest_shown(qgis_app, make_raster):
+    path = make_raster(np.array([[[0.25, 0.875, np.nan]]], "float32"), nodata=float("nan"))
+    layer = layers.make_layer(Output("similarity", str(path), "Similarity", {"minimum": 0.25, "maximum": 0.875}))
+    dark, light, nothing = pixels(layer)[0]
+    assert dark[:3].tolist() == [0x44, 0x01, 0x54]
+    assert light[:3].tolist() == [0xFD, 0xE7, 0x25]
+    assert nothing[3] == 0
+
+
+def test_picture_of_an_embedding_is_not_stretched(qgis_app, make_raster):
+    path = make_raster(np.array([[[10, 200, 0]], [[20, 30, 0]], [[90, 80, 0]]], "uint8"), nodata=0)
+    layer = layers.make_layer(Output("embedding_picture", str(path), "Colours", {}))
+    assert pixels(layer)[0].tolist() == [[10, 20, 90, 255], [200, 30, 80, 255], [0, 0, 0, 0]]
+
+
+def test_index_is_on_the_map_but_not_looked_at(project, make_raster):
+    outputs = [
+        Output("search_index", str(make_raster(np.zeros((4, 2, 2), "float32"), "index.tif")), "Index", {}),
+        Output("embedding", str(make_raster(np.zeros((3, 2, 2), "float32"), "embedding.tif")), "Embedding", {}),
+    ]
+    group = layers.add_outputs(project, "Run", outputs)
+    assert [(node.name(), node.itemVisibilityChecked()) for node in group.findLayers()] == [
+        ("Embedding", True),
+        ("Index", False),
+    ]
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_embedding_of_fewer_bits_shows_its_true_values(qgis_app, tmp_path, storage):
+    """The file is one that the backend's own writer made."""
+    path = tmp_path / "embedding.tif"
+    subprocess.run([os.environ["RSFM_PYTHON"], "-E", "-s", "-c", WRITE_CODED, str(path), storage], check=True)
+    layer = layers.make_layer(
+        Output("embedding", str(path), "Embedding", {"bands": [1, 2, 3], "ranges": [[-1, 1]] * 3})
+    )
+    for band in range(3):
+        block = layer.dataProvider().block(band + 1, layer.extent(), 8, 8)
+        found = [block.value(0, column) for column in range(8)]
+        true = [(band + 1) * (column - 3.3) for column in range(8)]
+        step = 0.0 if storage == "float16" else (band + 1) * 4.7 * 1.1 / 127
+        assert found == pytest.approx(true, rel=2**-11, abs=step / 2)
+        assert block.isNoData(1, 0)
+        assert not block.isNoData(0, 0)
+
+
+WRITE_CODED = """
+import sys
+from pathlib import Path
+import os
+import subprocess
+
+import numpy as np
+from affine import Affine
+from rsfm.outputs.embedding import Embedding
+from rsfm.raster.coding import stored_as
+from rsfm.raster.grid import Grid
+from rsfm.raster.writer import RasterWriter
+
+values_KHW = (np.arange(8) - 3.3)[None, None] * np.arange(1, 4)[:, None, None] * np.ones((1, 8, 1))
+coding = stored_as(Embedding, sys.argv[2], np.abs(values_KHW).max((1, 2)))
+valid_HW = np.ones((8, 8), bool)
+valid_HW[1] = False
+grid = Grid(None, Affine(10, 0, 500000, 0, -10, 5100000), 8, 8)
+with RasterWriter(Path(sys.argv[1]), coding.kind, grid, 3, scaling=coding.scaling) as writer:
+    writer.write(coding.encode(values_KHW.astype(np.float32), valid_HW))
+"""

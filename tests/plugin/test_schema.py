@@ -82,3 +82,37 @@ def test_schema_is_read_without_qt():
 def test_plugin_says_the_protocol_of_the_schema():
     assert SCHEMA["protocol"] == schema.PROTOCOL
     assert Path(schema.SCHEMA).parent.name == "rsfm_qgis"
+
+
+def _field(name, kind="number", required=False, fields=(), options=(), default=None):
+    return schema.Field(
+        name, name, "help", kind, default, required, False, False, "", None, None, None, 0, (), fields, options, {}
+    )
+
+
+INNER = _field("inner", "group", fields=(_field("a"), _field("b")))
+CHOICE = _field(
+    "choice", "choice", default={"name": "one"},
+    options=(schema.Option("one", "One", "", (_field("c"),)), schema.Option("two", "Two", "", (_field("d"),))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "both"),
+    [
+        ({"inner": {"a": 1}}, {"inner": {"b": 2}}, {"inner": {"a": 1, "b": 2}}),
+        ({"inner": {"a": 1}}, {"other": 3}, {"inner": {"a": 1}, "other": 3}),
+        ({"choice": {"c": 1}}, {"choice": {"name": "one"}}, {"choice": {"name": "one", "c": 1}}),
+        ({"choice": {"name": "one", "c": 1}}, {"choice": {"name": "two"}}, {"choice": {"name": "two"}}),
+        ({"choice": {"name": "two", "d": 1}}, {"choice": {"d": 2}}, {"choice": {"name": "two", "d": 2}}),
+    ],
+)
+def test_what_is_said_later_is_put_over_what_was_said_group_by_group(known, said, both):
+    assert schema.combine((INNER, CHOICE), known, said) == both
+
+
+def test_a_required_parameter_is_found_in_groups_and_options():
+    needed = _field("needed", required=True)
+    assert not schema.asks((INNER, CHOICE))
+    assert schema.asks((_field("group", "group", fields=(needed,)),))
+    assert schema.asks((_field("choice", "choice", options=(schema.Option("one", "One", "", (needed,)),)),))

@@ -68,9 +68,9 @@ class LearnedViT(TokenEncoder):
     def sequence(self, tokens_BKD: Tensor) -> Tensor:
         """Put the class token before, and the token of the pixel size behind, tokens that have their positions."""
         class_11D = self.cls_token + self.pos_embed[:, :1]
-        parts = [class_11D.expand(len(tokens_BKD), -1, -1), tokens_BKD]
+        parts = [class_11D.expand(tokens_BKD.shape[0], -1, -1), tokens_BKD]
         if self.last_tokens:
-            parts.append((self.gsd_register + self.pos_embed[:, -1:]).expand(len(tokens_BKD), -1, -1))
+            parts.append((self.gsd_register + self.pos_embed[:, -1:]).expand(tokens_BKD.shape[0], -1, -1))
         return torch.cat(parts, dim=1)
 
     def encode_all(self, tokens_BKD: Tensor) -> Tensor:

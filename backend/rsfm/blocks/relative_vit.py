@@ -109,7 +109,7 @@ class RelativeViT(PatchEncoder):
     def layers(self, tokens_BLD: Tensor, rows: int) -> Iterator[Tensor]:
         """Return encoded_BTD after one block after the other, not normalised; `rows` of patches."""
         bias_ATT = self.rel_pos_bias(rows, tokens_BLD.shape[1] // rows)
-        tokens_BTD = torch.cat([self.cls_token.expand(len(tokens_BLD), -1, -1), tokens_BLD], dim=1)
+        tokens_BTD = torch.cat([self.cls_token.expand(tokens_BLD.shape[0], -1, -1), tokens_BLD], dim=1)
         for block in self.blocks:
             tokens_BTD = block(tokens_BTD, shared_rel_pos_bias=bias_ATT)
             yield tokens_BTD

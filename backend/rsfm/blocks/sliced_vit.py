@@ -115,7 +115,7 @@ class SlicedViT(PatchEncoder):
         return embedding_BD
 
     def _with_class(self, tokens_BKD: Tensor) -> Tensor:
-        return torch.cat([self.cls_token.expand(len(tokens_BKD), -1, -1), tokens_BKD], dim=1)
+        return torch.cat([self.cls_token.expand(tokens_BKD.shape[0], -1, -1), tokens_BKD], dim=1)
 
 
 def join_positions(places_1LD: Tensor, told_BSE: Tensor) -> Tensor:

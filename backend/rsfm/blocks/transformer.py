@@ -144,7 +144,7 @@ def middle_and_last(blocks: nn.Sequential, norm: nn.Module, tokens_BTD: Tensor) 
 
 def lay_out(tokens_BLD: Tensor, rows: int, columns: int) -> Tensor:
     """Lay the tokens of patches out as features_BDhw."""
-    return tokens_BLD.mT.reshape(len(tokens_BLD), -1, rows, columns)
+    return tokens_BLD.mT.reshape(tokens_BLD.shape[0], -1, rows, columns)
 
 
 def initialise(module: nn.Module) -> None:

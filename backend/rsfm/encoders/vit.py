@@ -73,5 +73,5 @@ class ViT(TokenEncoder):
         return embedding_BD
 
     def _with_class(self, tokens_BKD: Tensor) -> Tensor:
-        class_B1D = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens_BKD), -1, -1)
+        class_B1D = (self.cls_token + self.pos_embed[:, :1]).expand(tokens_BKD.shape[0], -1, -1)
         return torch.cat([class_B1D, tokens_BKD], dim=1)

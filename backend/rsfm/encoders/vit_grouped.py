@@ -62,10 +62,12 @@ class ViTGrouped(SlicedViT):
         return torch.stack(slices, dim=1)
 
     def tell(self, time_BT3: Tensor) -> Tensor:
-        return self.channel_embed.expand(len(time_BT3), -1, -1).repeat(1, time_BT3.shape[1], 1)
+        return self.channel_embed.expand(time_BT3.shape[0], -1, -1).repeat(1, time_BT3.shape[1], 1)
 
     def dateless(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        return pixels_BCHW[:, None], torch.zeros(len(pixels_BCHW), 1, 3, dtype=torch.long, device=pixels_BCHW.device)
+        return pixels_BCHW[:, None], torch.zeros(
+            pixels_BCHW.shape[0], 1, 3, dtype=torch.long, device=pixels_BCHW.device
+        )
 
 
 def neighbours(bands: int) -> tuple[tuple[int, ...], ...]:

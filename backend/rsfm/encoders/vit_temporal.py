@@ -50,4 +50,4 @@ class ViTTemporal(SlicedViT):
 
     def dateless(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         time_3 = torch.tensor(self.assumed, device=pixels_BCHW.device)
-        return pixels_BCHW[:, None], time_3.expand(len(pixels_BCHW), 1, 3)
+        return pixels_BCHW[:, None], time_3.expand(pixels_BCHW.shape[0], 1, 3)

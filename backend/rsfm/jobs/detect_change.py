@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from rsfm.job import Job
-from rsfm.params import Area, Config, Device, OptionalModelPath, Percent, RasterPath, SquareMetres
+from rsfm.params import Config, Device, OptionalModelPath, Percent, RasterPath, Rectangle, SquareMetres
 from rsfm.runs import Run
 
 
@@ -18,7 +18,7 @@ class DetectChangeConfig(Config):
 
     before: RasterPath = Field(description="Raster of the earlier date; its grid is kept.")
     after: RasterPath = Field(description="Raster of the later date; it is resampled onto the earlier one.")
-    area: Area = Field(None, description="Compare this part only; empty compares the whole overlap.")
+    area: Rectangle = Field(None, description="Compare this part only; empty compares the whole overlap.")
     show: Percent = Field(
         5,
         title="Outline the top",

@@ -8,7 +8,7 @@ from rsfm import encoders, methods, registry
 from rsfm.encoder import Encoder
 from rsfm.job import Job, Preset
 from rsfm.method import Method
-from rsfm.params import Area, Config, Device, Pixels, RasterPaths, Seed
+from rsfm.params import Config, Device, Pixels, RasterPaths, Rectangle, Seed
 from rsfm.raster.sampling_config import SamplingConfig
 from rsfm.runs import Run
 from rsfm.training.config import TrainingConfig
@@ -31,7 +31,7 @@ class PretrainConfig(Config):
     training: TrainingConfig = Field(TrainingConfig(), description="Budget and optimizer.")
     window: Pixels = Field(40, ge=8, le=2048, description="Side of a window read from the raster.")
     sampling: SamplingConfig = Field(SamplingConfig(), description="Which windows are learned from.")
-    area: Area = Field(None, description="Learn from this part only; empty takes the whole raster.")
+    area: Rectangle = Field(None, description="Learn from this part only; empty takes the whole raster.")
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
     seed: Seed = Field(0, description="The same seed gives the same windows and weights.")
 

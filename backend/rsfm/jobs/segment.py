@@ -6,7 +6,7 @@ from pydantic import Field
 
 from rsfm.inference_config import TilingConfig
 from rsfm.job import Job
-from rsfm.params import Area, Config, Device, ModelPath, RasterPath, SquareMetres
+from rsfm.params import Area, Config, Device, Metres, ModelPath, RasterPath, SquareMetres
 from rsfm.runs import Run
 
 
@@ -24,8 +24,28 @@ class SegmentConfig(Config):
         None, description="Map this part only: a rectangle, polygons, or a vector file; empty maps the whole raster."
     )
     confidence: bool = Field(True, description="Make a layer of the confidence, from 0 to 1.")
-    polygons: bool = Field(False, description="Make polygons with class and area.")
-    minimum_area: SquareMetres = Field(0, ge=0, le=1e9, description="Polygons smaller than this join their neighbours.")
+    probabilities: bool = Field(False, description="Make a layer with the probability of each class as a band.")
+    polygons: bool = Field(
+        False, description="Make polygons with class, area and, if its layer is made, the mean confidence."
+    )
+    minimum_area: SquareMetres = Field(
+        0, ge=0, le=1e9, description="Polygons smaller than this join the neighbour with the longest common border."
+    )
+    fill_holes: SquareMetres = Field(
+        0,
+        ge=0,
+        le=1e9,
+        description="What a polygon encloses joins it where all of that is smaller than this; nodata stays a hole.",
+    )
+    smoothing: Metres = Field(
+        0,
+        ge=0,
+        le=1e4,
+        description=(
+            "Smooths outlines: bends are left out whose triangle has less than the square of this. Neighbours keep one "
+            "common edge. 0 follows the pixels; start with one and a half pixels."
+        ),
+    )
     tiling: TilingConfig = Field(TilingConfig(), description="How the raster is cut.")
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
 

@@ -8,4 +8,4 @@ class Change(RasterKind):
     dtype = "uint8"
     nodata = 255
     overviews = "mode"
-    predictor = 2
+    predictor = 1

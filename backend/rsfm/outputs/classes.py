@@ -8,4 +8,4 @@ class Classes(RasterKind):
     dtype = "uint8"
     nodata = 255
     overviews = "mode"
-    predictor = 2
+    predictor = 1

@@ -31,11 +31,12 @@ LEADER, TRAILER = 4, 4
 
 
 class Look(NamedTuple):
-    """What a file says beside its pixels: names of bands, value -> colour, tags."""
+    """What a file says beside its pixels: names of bands, value -> colour, tags, scale and offset of each band."""
 
     band_names: Sequence[str] = ()
     colours: Mapping[int, tuple[int, int, int]] = {}
     metadata: Mapping[str, str] = {}
+    scaling: Sequence[tuple[float, float]] = ()
 
 
 class BlockFile:
@@ -95,9 +96,13 @@ class BlockFile:
                 self.end += LEADER + len(data) + TRAILER
         self._enter(index, offsets, sizes)
 
+    def flush(self) -> None:
+        """Make sure that what was written can be read."""
+        self._file.flush()
+
     def sync(self) -> None:
         """Make sure that what was written is on the disk."""
-        self._file.flush()
+        self.flush()
         os.fsync(self._file.fileno())
 
     def cut(self, rows_of_blocks: int, end: int) -> None:
@@ -163,6 +168,8 @@ def _template(kind: type[RasterKind], grid: Grid, bands: int, block: int, look: 
                 dataset.set_band_description(number, name)
             if look.colours:
                 dataset.write_colormap(1, {value: (*colour, 255) for value, colour in look.colours.items()})
+            if scaling := look.scaling or ([(kind.scale, 0.0)] * bands if kind.scale != 1 else ()):
+                dataset.scales, dataset.offsets = zip(*scaling, strict=True)
             dataset.update_tags(**look.metadata)
         return tiff.read_directory(memory.read())
 
@@ -190,5 +197,6 @@ def _create(memory: MemoryFile, kind: type[RasterKind], shape: tuple[int, ...], 
             bigtiff="yes",
             endianness="little",
             sparse_ok=True,
+            **({"nbits": kind.bits} if kind.bits else {}),
             **place,
         )

@@ -1,12 +1,12 @@
-"""Makes a cloud-optimised GeoTIFF of a finished block file: pyramids first, then its blocks, as they are.
+"""Makes a cloud-optimised GeoTIFF of a block file: a pyramid while the file grows, then all blocks, as they are.
 
-Nothing is encoded twice. The file is read once, to make the pyramids and to prove that it holds what was written.
+Nothing is encoded twice. The file is read once, to make the pyramid and to prove that it holds what was written.
 """
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,80 @@ class Written(NamedTuple):
     checksum: int
 
 
-def make_cog(source: BlockFile, rows: Sequence[Written], target: Path, check: Check) -> None:
+class Pyramid:
+    """The pyramid of a block file, made while the file grows: its rows are read back, which proves that they are there.
+
+    Its levels are files beside it, until `close`.
+    """
+
+    def __init__(self, source: BlockFile) -> None:
+        """Plan the levels; their files are made with the first rows."""
+        self._source, self._followed = source, 0
+        self._places = _places_of_levels(source)
+        self.levels: list[BlockFile] = []
+        self._waiting: list[NDArray[Any] | None] = [None] * len(self._places)
+        self._done = [0] * len(self._places)
+
+    def follow(self, rows: Sequence[Written], most: int, check: Check = lambda: None) -> None:
+        """Take some of the rows that were not taken yet.
+
+        Args:
+            rows: all rows of the source, from the top, as they were written.
+            most: how many of them are taken.
+            check: is called often, and may raise to end the work.
+
+        Raises:
+            OSError: the disk is full, or rows do not read back as they were written.
+        """
+        if not (new := rows[self._followed : self._followed + most]):
+            return
+        source = self._source
+        for path, grid in self._places[len(self.levels) :]:
+            self.levels.append(BlockFile(path, source.kind, grid, source.bands, block=source.block))
+        source.flush()
+        with rasterio.open(source.path) as dataset:
+            for row, height, expected in new:
+                check()
+                rows_CHW = dataset.read(window=((row, row + height), (0, source.grid.width)))
+                if checksum(rows_CHW) != expected:
+                    raise OSError(f"rows {row} to {row + height} do not read back as they were written")
+                self._add(0, rows_CHW)
+                self._followed += 1
+
+    def finish(self) -> None:
+        """Write what does not fill a row of blocks."""
+        for level in range(len(self.levels)):
+            rest = self._waiting[level]
+            if rest is not None and rest.shape[1]:
+                self._put(level, rest)
+
+    def close(self) -> None:
+        """Remove the levels."""
+        for level in self.levels:
+            with suppress(OSError):
+                level.close()
+        for path, _ in self._places:
+            path.unlink(missing_ok=True)
+
+    def _add(self, level: int, rows_CHW: NDArray[Any]) -> None:
+        """Take rows of the level below, an even number of them unless they are the last."""
+        if level == len(self.levels):
+            return
+        file, waiting = self.levels[level], self._waiting[level]
+        halved_CHW = halve(rows_CHW, file.kind)
+        ready_CHW = halved_CHW if waiting is None else np.concatenate([waiting, halved_CHW], axis=1)
+        while ready_CHW.shape[1] >= file.block:
+            self._put(level, ready_CHW[:, : file.block])
+            ready_CHW = ready_CHW[:, file.block :]
+        self._waiting[level] = ready_CHW
+
+    def _put(self, level: int, rows_CHW: NDArray[Any]) -> None:
+        self.levels[level].append(self._done[level], rows_CHW)
+        self._done[level] += 1
+        self._add(level + 1, rows_CHW)
+
+
+def make_cog(source: BlockFile, rows: Sequence[Written], pyramid: Pyramid, target: Path, check: Check) -> None:
     """Write the file.
 
     Args:
@@ -42,74 +115,23 @@ def make_cog(source: BlockFile, rows: Sequence[Written], target: Path, check: Ch
     Raises:
         OSError: the disk is full, or rows do not read back as they were written.
     """
-    with ExitStack() as stack:
-        levels = _make_levels(source, target, stack)
-        pyramid = _Pyramid(levels)
-        for rows_CHW in _read(source, rows):
-            pyramid.add(0, rows_CHW)
-            check()
-        pyramid.finish()
-        _assemble([source, *levels], target, check)
+    pyramid.follow(rows, len(rows), check)
+    pyramid.finish()
+    _assemble([source, *pyramid.levels], target, check)
 
 
 def checksum(rows_CHW: NDArray[Any]) -> int:
     return zlib.crc32(np.ascontiguousarray(rows_CHW).data)
 
 
-class _Pyramid:
-    """Takes rows of a raster and writes each level of its pyramid."""
-
-    def __init__(self, levels: Sequence[BlockFile]) -> None:
-        self._levels = levels
-        self._waiting: list[NDArray[Any] | None] = [None] * len(levels)
-        self._done = [0] * len(levels)
-
-    def add(self, level: int, rows_CHW: NDArray[Any]) -> None:
-        """Take rows of the level below, an even number of them unless they are the last."""
-        if level == len(self._levels):
-            return
-        file, waiting = self._levels[level], self._waiting[level]
-        halved_CHW = halve(rows_CHW, file.kind)
-        ready_CHW = halved_CHW if waiting is None else np.concatenate([waiting, halved_CHW], axis=1)
-        while ready_CHW.shape[1] >= file.block:
-            self._put(level, ready_CHW[:, : file.block])
-            ready_CHW = ready_CHW[:, file.block :]
-        self._waiting[level] = ready_CHW
-
-    def finish(self) -> None:
-        """Write what does not fill a row of blocks."""
-        for level, waiting in enumerate(self._waiting):
-            rest = self._waiting[level] if waiting is not None else None
-            if rest is not None and rest.shape[1]:
-                self._put(level, rest)
-
-    def _put(self, level: int, rows_CHW: NDArray[Any]) -> None:
-        self._levels[level].append(self._done[level], rows_CHW)
-        self._done[level] += 1
-        self.add(level + 1, rows_CHW)
-
-
-def _make_levels(source: BlockFile, target: Path, stack: ExitStack) -> list[BlockFile]:
-    """Make empty files for the pyramid: halves, until one block holds the whole."""
-    levels: list[BlockFile] = []
+def _places_of_levels(source: BlockFile) -> list[tuple[Path, Grid]]:
+    """Return file and grid of each level: halves, until one block holds the whole."""
+    places: list[tuple[Path, Grid]] = []
     grid = source.grid
     while max(grid.height, grid.width) > source.block:
-        transform = grid.transform @ Affine.scale(2)
-        grid = Grid(grid.crs, transform, -(-grid.height // 2), -(-grid.width // 2))
-        path = target.with_name(f"{target.stem}-{len(levels) + 1}{target.suffix}")
-        stack.callback(path.unlink, missing_ok=True)
-        levels.append(BlockFile(path, source.kind, grid, source.bands, block=source.block))
-        stack.callback(levels[-1].close)
-    return levels
-
-
-def _read(source: BlockFile, rows: Sequence[Written]) -> Iterator[NDArray[Any]]:
-    with rasterio.open(source.path) as dataset:
-        for row, height, expected in rows:
-            rows_CHW = dataset.read(window=((row, row + height), (0, source.grid.width)))
-            if checksum(rows_CHW) != expected:
-                raise OSError(f"rows {row} to {row + height} do not read back as they were written")
-            yield rows_CHW
+        grid = Grid(grid.crs, grid.transform @ Affine.scale(2), -(-grid.height // 2), -(-grid.width // 2))
+        places.append((source.path.with_name(f"{source.path.stem}-{len(places) + 1}{source.path.suffix}"), grid))
+    return places
 
 
 def _assemble(files: Sequence[BlockFile], target: Path, check: Check) -> None:

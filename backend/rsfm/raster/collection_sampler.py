@@ -1,36 +1,42 @@
 """Draws windows from a collection at random, each at several dates where there are some.
 
 A batch depends on the seed and its index alone: training resumes anywhere, and threads do not change it. A window lies
-on the pixels of the raster it is drawn from, its anchor; other dates are warped onto them.
+on the pixels of the raster it is drawn from, its anchor; other dates are warped onto them. Windows are drawn first and
+then read together, so that a block of a file is decoded once for all that show it; refused ones are drawn again.
 Shape letters: N windows, T dates, C bands, H rows, W columns, E entries.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import rasterio
 
 from rsfm.errors import UserError
 from rsfm.raster.class_shares import ClassShares
 from rsfm.raster.collection import Entry
 from rsfm.raster.common_bands import common_bands
 from rsfm.raster.entry_raster import EntryRaster
+from rsfm.raster.entry_windows import Seen, Wanted, read_windows
 from rsfm.raster.grid import Window
 from rsfm.raster.held_out import HeldOut
 from rsfm.raster.open_files import OpenFiles
-from rsfm.raster.reader import Raster, short_name
-from rsfm.raster.resampled import Resampled
+from rsfm.raster.reader import short_name
 from rsfm.raster.same_place import Box, SamePlace
 from rsfm.raster.sampling_config import SamplingConfig
-from rsfm.raster.spot import Spot, overlap, spot
+from rsfm.raster.spot import overlaps, spots
 from rsfm.raster.timeline import Timeline
-from rsfm.raster.window_rules import judge
+from rsfm.raster.window_batch import Batch, Draw, Slot, Windows
+from rsfm.raster.window_reader import WindowReader
+from rsfm.raster.window_rules import Reason, judge
 
 TRIES = 1000
 """Windows drawn in place of refused ones, before giving up."""
 ALONE_TRIES = 16
-"""Windows drawn in place of one that has no other date, or that shows the ground of another one of the batch."""
+"""Windows drawn in place of one that has no other date."""
+CROWDED_TRIES = 16
+"""Windows in a row that show the ground of others of the batch, after which the ground counts as used up."""
+NO_OTHERS = np.empty(0, int)
 NOWHERE = (0.0, 0.0, 0.0, 0.0)
 DATE_TRIES = 8
 """Dates read in place of one that cannot be used."""
@@ -41,45 +47,6 @@ REFUSED = {
     "held out": "lay on the wrong side of held-out blocks",
     "class": "were of another class",
 }
-
-
-class Windows(NamedTuple):
-    """A batch.
-
-    Attributes:
-        pixels_NTCHW: float32, in units, 0 where invalid; the first date is the anchor's.
-        valid_NTHW: bool; all False at dates that a window lacks.
-        gsd_N: float32, metres a pixel at the window's centre.
-        time_NT3: int64, year - 2002, month - 1, hour in UTC; the anchor's where a date lacks.
-        place_N2: latitude and longitude of the centre in degrees.
-        entry_NT: the entries read, -1 where a date lacks.
-    """
-
-    pixels_NTCHW: np.ndarray
-    valid_NTHW: np.ndarray
-    gsd_N: np.ndarray
-    time_NT3: np.ndarray
-    place_N2: np.ndarray
-    entry_NT: np.ndarray
-
-
-class _Draw(NamedTuple):
-    """A window: its anchor, where it lies there and on the ground, and the entries that may show it on other dates."""
-
-    entry: int
-    window: Window
-    spot: Spot
-    others: np.ndarray
-
-
-class _Slot:
-    """The place of a window in a batch, with its own random numbers, so that one does not change the next."""
-
-    def __init__(self, seed: tuple[int, ...], class_shares: ClassShares | None) -> None:
-        self.random = np.random.default_rng(seed)
-        self.class_number = None if class_shares is None else class_shares.choose(self.random)
-        self.refused: Counter[str] = Counter()
-        self.alone = self.crowded = 0
 
 
 class CollectionSampler:
@@ -100,7 +67,7 @@ class CollectionSampler:
         rules: SamplingConfig | None = None,
         areas: Sequence[Window] | None = None,
         seed: int = 0,
-        files: OpenFiles | None = None,
+        like: "CollectionSampler | None" = None,
         validation: bool = False,
     ) -> None:
         """Plan from what the entries say; hardly a file is opened.
@@ -108,6 +75,7 @@ class CollectionSampler:
         Args:
             size: side of a window in pixels.
             areas: where windows may lie, one an entry; None is everywhere.
+            like: a sampler whose files and threads it shares, and which is closed instead of it.
             validation: draw windows that lie in held-out blocks as a whole, instead of those that touch none.
 
         Raises:
@@ -119,7 +87,8 @@ class CollectionSampler:
         _check_any(entries, areas, large, size)
         self.entries = [entries[number] for number in large]
         self.areas = [areas[number] for number in large]
-        self.files = files or OpenFiles()
+        self.files: OpenFiles = like.files if like else OpenFiles()
+        self._reader: WindowReader = like._reader if like else WindowReader()
         found = common_bands(self.entries)
         self.rasters = [
             EntryRaster(entry, self.files, numbers, found.names)
@@ -130,7 +99,7 @@ class CollectionSampler:
         self._places = SamePlace(self.entries)
         pixels_E = np.array([area.height * area.width for area in self.areas], np.float64)
         self.windows = max(1, int(pixels_E.sum() / size**2))
-        self._edges = np.cumsum(pixels_E / pixels_E.sum())[:-1]
+        self._edges: list[float] = np.cumsum(pixels_E / pixels_E.sum())[:-1].tolist()
         self._validation = validation
         self._check_blocks()
         self._held_out = HeldOut(self.rules.held_out, self.rules.held_out_block, seed)
@@ -168,30 +137,35 @@ class CollectionSampler:
         Raises:
             UserError: hardly any window passes the rules, or a raster is absent or damaged.
         """
-        slots = [_Slot((self.seed, index, number), self._classes) for number in range(count)]
-        found = _empty(count, dates, self.bands, self.size)
-        drawn: list[_Draw | None] = [None] * count
-        for number, slot in enumerate(slots):
-            full = number > 0 and slots[number - 1].crowded == ALONE_TRIES
-            slot.crowded = ALONE_TRIES if full else 0  # the ground of the rasters is used up
-            taken = [draw.spot.box for draw in drawn[:number] if draw is not None]
-            drawn[number] = self._fill(slot, taken, Windows(*(part[number] for part in found)))
-        for number, draw in enumerate(drawn):
-            if draw is not None:
-                found.gsd_N[number] = draw.spot.gsd
-                found.place_N2[number] = draw.spot.latitude, draw.spot.longitude
-        return found
+        with rasterio.Env():  # or each projection makes one
+            return self._batch(index, count, dates)
+
+    def _batch(self, index: int, count: int, dates: int) -> Windows:
+        slots = [Slot((self.seed, index, number), self._classes) for number in range(count)]
+        batch = Batch(slots, dates, self.bands, self.size)
+        waiting = list(range(count))
+        while waiting:
+            draws = self._read_anchors(batch, self._propose(batch, waiting, dates))
+            read = self._read_dates(batch, draws)
+            for number, draw in draws.items():
+                if read[number] == 1 < dates and len(draw.others) and slots[number].alone < ALONE_TRIES:
+                    slots[number].alone += 1
+                    batch.taken_N[number] = False
+                    continue
+                batch.into.gsd_N[number] = draw.spot.gsd
+                batch.into.place_N2[number] = draw.spot.latitude, draw.spot.longitude
+            waiting = [number for number in waiting if not batch.taken_N[number]]
+        return batch.into
 
     def places(self, count: int) -> np.ndarray:
         """Return latitude and longitude of the centres of at most `count` windows, places_N2, each place once.
 
         No pixel is read. Windows in the same square of the size of a window are one place.
         """
-        slot = _Slot((self.seed, 2**32), None)
-        spots = [self._draw_uniformly(slot.random) for _ in range(count)]
+        slot = Slot((self.seed, 2**32), None)
+        drawn = [self._draw_uniformly(slot.random) for _ in range(count)]
         squares: dict[tuple[int, int], tuple[float, float]] = {}
-        for entry, window in spots:
-            found = spot(self.rasters[entry].grid, window)
+        for found in spots([(self.rasters[entry].grid, window) for entry, window in drawn]):
             side = max(found.box[3] - found.box[1], 1e-9)
             if np.isfinite(found.latitude):
                 across = side / max(np.cos(np.radians(found.latitude)), 1e-3)
@@ -200,91 +174,135 @@ class CollectionSampler:
         return np.array(list(squares.values()), np.float64).reshape(-1, 2)
 
     def close(self) -> None:
-        """Close the files; no batch may be under way."""
+        """End the threads that read and close the files; no batch may be under way."""
+        self._reader.close()
         self.files.close()
 
-    def _fill(self, slot: _Slot, taken: list[Box], into: Windows) -> _Draw:
-        """Draw until a window passes, and read it and its other dates into arrays."""
-        dates = len(into.valid_NTHW)
-        for _ in range(TRIES):
-            draw = self._propose(slot, taken, dates)
-            if draw is None:
-                continue
-            if not self._read(slot, draw.entry, self.rasters[draw.entry], draw.window, into, 0):
-                continue
-            read = self._read_dates(slot, draw, into)
-            if read == 1 < dates and len(draw.others) and slot.alone < ALONE_TRIES:
-                slot.alone += 1
-                continue
-            return draw
-        raise UserError(self._complaint(slot), "window")
+    def _propose(self, batch: Batch, waiting: Sequence[int], dates: int) -> dict[int, Draw]:
+        """Draw a window for each of some slots that fits by its place alone, and take its ground."""
+        draws: dict[int, Draw] = {}
+        while waiting:
+            drawn = {number: self._draw(batch.slots[number]) for number in waiting}
+            found = {number: place for number, place in drawn.items() if place is not None}
+            where = spots([(self.rasters[entry].grid, window) for entry, window in found.values()])
+            for number, spot in zip(found, where, strict=True):
+                batch.boxes_N4[number] = spot.box
+            shared_PN = overlaps(batch.boxes_N4[list(found)], batch.boxes_N4)
+            for (number, (entry, window)), spot, shared_N in zip(found.items(), where, shared_PN, strict=True):
+                draw = self._place(batch, number, Draw(entry, window, spot, NO_OTHERS), shared_N, dates)
+                if draw is not None:
+                    draws[number], batch.taken_N[number], batch.crowded = draw, True, 0
+            waiting = [number for number in waiting if number not in draws]
+        return draws
 
-    def _propose(self, slot: _Slot, taken: list[Box], dates: int) -> _Draw | None:
-        """Draw a window that fits by its place alone; None if it does not."""
+    def _draw(self, slot: Slot) -> tuple[int, Window] | None:
+        """Draw an entry and a window of it; None if it is of another class than the slot's.
+
+        Raises:
+            UserError: after too many tries.
+        """
+        slot.tries += 1
+        if slot.tries > TRIES:
+            raise UserError(self._complaint(slot), "window")
         if self._classes is None or slot.class_number is None:
-            entry, window = self._draw_uniformly(slot.random)
-        else:
-            entry, window = self._classes.draw(slot.random, slot.class_number, self.size)
-            if not self._classes.fits(entry, window, slot.class_number):
-                slot.refused["class"] += 1
-                return None
-        where = spot(self.rasters[entry].grid, window)
-        if not self._held_out.covers(where.box) if self._validation else self._held_out.touches(where.box):
+            return self._draw_uniformly(slot.random)
+        entry, window = self._classes.draw(slot.random, slot.class_number, self.size)
+        if self._classes.fits(entry, window, slot.class_number):
+            return entry, window
+        slot.refused["class"] += 1
+        return None
+
+    def _place(self, batch: Batch, number: int, draw: Draw, shared_N: np.ndarray, dates: int) -> Draw | None:
+        """Add the other dates to a draw; None if it does not fit by its place.
+
+        Args:
+            shared_N: which slots' ground it would share.
+        """
+        slot, box = batch.slots[number], draw.spot.box
+        if not self._held_out.covers(box) if self._validation else self._held_out.touches(box):
             slot.refused["held out"] += 1
             return None
-        others = self._others(entry, where.box) if dates > 1 else np.empty(0, int)
-        if dates > 1 and not len(others) and slot.alone < ALONE_TRIES:
-            slot.alone += 1
+        if dates > 1:
+            draw = draw._replace(others=self._others(draw.entry, box))
+            if not len(draw.others) and slot.alone < ALONE_TRIES:
+                slot.alone += 1
+                return None
+        if not batch.full and (shared_N & batch.taken_N).any():
+            batch.crowded += 1
+            batch.full = batch.crowded == CROWDED_TRIES
             return None
-        if slot.crowded < ALONE_TRIES and any(overlap(where.box, box) for box in taken):
-            slot.crowded += 1
-            return None
-        return _Draw(entry, window, where, others)
+        return draw
+
+    def _read_anchors(self, batch: Batch, draws: dict[int, Draw]) -> dict[int, Draw]:
+        """Read the first date of windows; those that pass the rules are returned, the ground of others is free."""
+        wanted = [
+            Wanted(self.rasters[draw.entry], self.rasters[draw.entry].grid, draw.window) for draw in draws.values()
+        ]
+        numbers, passed = list(draws), set()
+        for index, seen in read_windows(self._reader, wanted, self.rules.max_cloud):
+            number = numbers[index]
+            reason = self._judge(seen)
+            if reason or seen is None:
+                batch.slots[number].refused[reason] += 1
+                batch.taken_N[number] = False
+                continue
+            entry = draws[number].entry
+            batch.put(number, 0, entry, seen, self._timeline.code_E3[entry])
+            passed.add(number)
+        return {number: draw for number, draw in draws.items() if number in passed}
+
+    def _judge(self, seen: Seen | None) -> Reason:
+        rules = self.rules
+        return "cloud" if seen is None else judge(*seen, rules.max_invalid, rules.max_cloud, rules.skip_flat)
+
+    def _read_dates(self, batch: Batch, draws: dict[int, Draw]) -> dict[int, int]:
+        """Read other dates, drawn at random, until there are enough; returns how many each window has."""
+        dates = batch.into.valid_NTHW.shape[1]
+        chosen = {number: [draw.entry] for number, draw in draws.items()}
+        others = {number: iter(self._order(batch.slots[number], draw, dates)) for number, draw in draws.items()}
+        while others:
+            found = {number: self._next(others[number], chosen[number]) for number in others}
+            tried = {number: other for number, other in found.items() if other is not None}
+            wanted = [
+                Wanted(self.rasters[other], self.rasters[draws[number].entry].grid, draws[number].window)
+                for number, other in tried.items()
+            ]
+            numbers = list(tried)
+            for index, seen in read_windows(self._reader, wanted, self.rules.max_cloud):
+                number = numbers[index]
+                if seen is not None and not self._judge(seen):
+                    other = tried[number]
+                    batch.put(number, len(chosen[number]), other, seen, self._timeline.code_E3[other])
+                    chosen[number].append(other)
+            others = {number: others[number] for number in tried if len(chosen[number]) < dates}
+        for number, entries in chosen.items():
+            batch.end_dates(number, len(entries))
+        return {number: len(entries) for number, entries in chosen.items()}
+
+    def _order(self, slot: Slot, draw: Draw, dates: int) -> list[int]:
+        """Return the other dates of a window in the order in which they are tried; none if only one is wanted."""
+        if dates == 1:
+            return []
+        others = slot.random.permutation(draw.others)
+        if self.rules.other_months:
+            others = others[np.argsort(self._timeline.same_month(draw.entry, others), kind="stable")]
+        return [int(other) for other in others[: DATE_TRIES * (dates - 1)]]
+
+    def _next(self, others: Iterator[int], chosen: list[int]) -> int | None:
+        """Return the next entry that is a date apart from those chosen."""
+        return next((o for o in others if all(self._timeline.apart(entry, np.array([o]))[0] for entry in chosen)), None)
 
     def _draw_uniformly(self, random: np.random.Generator) -> tuple[int, Window]:
-        entry = int(np.searchsorted(self._edges, random.random(), "right"))
+        entry = bisect_right(self._edges, random.random())
         area = self.areas[entry]
-        row, column = random.integers((area.height - self.size + 1, area.width - self.size + 1))
-        return entry, Window(area.row + int(row), area.column + int(column), self.size, self.size)
+        row = area.row + int(random.integers(area.height - self.size + 1))
+        column = area.column + int(random.integers(area.width - self.size + 1))
+        return entry, Window(row, column, self.size, self.size)
 
     def _others(self, entry: int, box: Box) -> np.ndarray:
         """Return the entries that may show a window on another date."""
         found = self._places.find(entry, box)
         return np.asarray(found[self._timeline.apart(entry, found)])
-
-    def _read_dates(self, slot: _Slot, draw: _Draw, into: Windows) -> int:
-        """Read other dates, drawn at random, until there are enough, and return how many there are with the first."""
-        others = slot.random.permutation(draw.others)
-        if self.rules.other_months:
-            others = others[np.argsort(self._timeline.same_month(draw.entry, others), kind="stable")]
-        grid, chosen, dates = self.rasters[draw.entry].grid, [draw.entry], len(into.valid_NTHW)
-        for tried, other in enumerate(int(number) for number in others):
-            if len(chosen) == dates or tried == DATE_TRIES * (dates - 1):
-                break
-            if not all(self._timeline.apart(entry, np.array([other]))[0] for entry in chosen):
-                continue
-            if self._read(slot, other, Resampled(self.rasters[other], grid), draw.window, into, len(chosen)):
-                chosen.append(other)
-        into.entry_NT[len(chosen) :] = -1
-        into.time_NT3[len(chosen) :] = into.time_NT3[0]
-        into.pixels_NTCHW[len(chosen) :] = 0
-        into.valid_NTHW[len(chosen) :] = False
-        return len(chosen)
-
-    def _read(self, slot: _Slot, entry: int, raster: Raster, window: Window, into: Windows, date: int) -> bool:
-        """Read a window of an entry, on its own or another grid, and tell whether it passes the rules."""
-        rules, cloudy_HW = self.rules, self.rasters[entry].cloudy(raster.grid, window)
-        if cloudy_HW.mean() > rules.max_cloud:
-            slot.refused["cloud"] += date == 0
-            return False
-        pixels_CHW, valid_HW = raster.read(window)
-        reason = judge(pixels_CHW, valid_HW, cloudy_HW, rules.max_invalid, rules.max_cloud, rules.skip_flat)
-        if reason:
-            slot.refused[reason] += date == 0
-            return False
-        into.pixels_NTCHW[date], into.valid_NTHW[date] = pixels_CHW, valid_HW
-        into.entry_NT[date], into.time_NT3[date] = entry, self._timeline.code_E3[entry]
-        return True
 
     def _check_blocks(self) -> None:
         side = self.size * max(raster.grid.gsd for raster in self.rasters)
@@ -307,7 +325,7 @@ class CollectionSampler:
             notes.append(f"Only the bands that all rasters have are used; left out: {', '.join(bands_left_out)}.")
         return tuple(notes)
 
-    def _complaint(self, slot: _Slot) -> str:
+    def _complaint(self, slot: Slot) -> str:
         reasons = ", ".join(f"{count} {REFUSED[reason]}" for reason, count in slot.refused.most_common())
         change = "choose another 'Held out' or 'Held out block'" if self.rules.held_out else "choose other rasters"
         return (
@@ -325,18 +343,7 @@ def _check_any(entries: Sequence[Entry], areas: Sequence[Window], large: list[in
     if not large:
         number = max(range(len(entries)), key=lambda number: min(areas[number].height, areas[number].width))
         raise UserError(
-            f"No raster of the collection is as large as a window of {size} px; '{short_name(entries[number].path)}' "
-            f"offers {areas[number].height} x {areas[number].width} px. Choose a smaller 'Window'.",
+            f"No raster is as large as a window of {size} px; '{short_name(entries[number].path)}' "
+            f"offers {areas[number].height} x {areas[number].width} px. Choose a smaller 'Window', or a larger 'Area'.",
             "window",
         )
-
-
-def _empty(count: int, dates: int, bands: int, size: int) -> Windows:
-    return Windows(
-        np.zeros((count, dates, bands, size, size), np.float32),
-        np.zeros((count, dates, size, size), bool),
-        np.zeros(count, np.float32),
-        np.zeros((count, dates, 3), np.int64),
-        np.full((count, 2), np.nan),
-        np.full((count, dates), -1),
-    )

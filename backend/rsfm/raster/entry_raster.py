@@ -49,29 +49,43 @@ class EntryRaster(Raster):
         self.numbers = list(numbers or (band.number for band in entry.bands))
         self.bands = len(self.numbers)
         if not self.bands:
-            with self._file() as file:
+            with self.lend() as file:
                 self.bands, self.band_names, self.numbers = file.bands, file.band_names, file.numbers
 
     def close(self) -> None:
         """Do nothing: the files belong to `files`."""
 
+    def release(self) -> None:
+        """Do nothing: `files` closes what is open."""
+
+    def cells(self) -> None:
+        """Return None: a window is scaled and masked as a whole."""
+
+    def lend(self) -> AbstractContextManager[Raster]:
+        """Lend the file itself, whose pixels are as stored; it stays open while it is lent."""
+        return self._open_files.use((self.path, self.wanted), self._open)
+
+    @property
+    def masked(self) -> bool:
+        """Tell whether a mask says that pixels are to be left out."""
+        return bool(self.entry.mask and self.entry.masked)
+
     def cloudy(self, grid: Grid, window: Window) -> np.ndarray:
         """Tell which pixels of a window of any grid are to be left out by the entry's mask, cloudy_HW."""
-        mask = self.entry.mask
-        if mask is None or not self.entry.masked:
+        mask, masked = self.entry.mask, self.entry.masked
+        if not mask or not masked:
             return np.zeros((window.height, window.width), bool)
-        masked = self.entry.masked
         with self._open_files.use((mask, masked), lambda: MaskLayer(mask, masked, self.field)) as layer:
             return layer.left_out(grid, window)
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
-        with self._file() as file:
-            pixels_CHW[:], valid_HW[:] = file.read(window)
-        valid_HW &= ~self.cloudy(self.grid, window)
-        pixels_CHW[:], valid_HW[:] = to_units(pixels_CHW, valid_HW, self.entry, self.band_names)
+        with self.lend() as file:
+            stored_CHW, stored_HW = file.read_native(window)
+        pixels_CHW[:], valid_HW[:] = self.in_units(stored_CHW, stored_HW & ~self.cloudy(self.grid, window))
 
-    def _file(self) -> AbstractContextManager[Raster]:
-        return self._open_files.use((self.path, self.wanted), self._open)
+    def in_units(self, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn what the file stores into what is learned from; further axes may come first."""
+        return to_units(pixels_CHW, valid_HW, self.entry, self.band_names)
 
     def _open(self) -> Raster:
         raster = open_raster(self.path, self.field, self.entry.crs != "", self.wanted)

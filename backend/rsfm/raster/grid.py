@@ -65,6 +65,13 @@ class Grid(NamedTuple):
         east, north = self._unit_metres()
         return abs(self.transform.determinant) * east * north
 
+    @property
+    def pixel_sides(self) -> tuple[float, float]:
+        """Metres from a row to the next and from a column to the next, at the centre, as `pixel_area` measures."""
+        east, north = self._unit_metres()
+        a, b, _, d, e, _ = self.transform[:6]
+        return math.hypot(b * east, e * north), math.hypot(a * east, d * north)
+
     def crop(self, window: Window) -> "Grid":
         """Return the grid of a window."""
         corner = Affine.translation(window.column, window.row)

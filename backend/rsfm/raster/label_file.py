@@ -39,6 +39,7 @@ class Drawing(NamedTuple):
         classes_F: text of the class.
         colours: class -> "#rrggbb", where the file gives one.
         notes: what was repaired or left out, as sentences.
+        sources_F: the feature that each shape is a part of.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Drawing(NamedTuple):
     classes_F: list[str]
     colours: dict[str, str]
     notes: tuple[str, ...]
+    sources_F: list[int]
 
 
 def read_drawing(labels: str, class_field: str, crs: CRS, parameters: Parameters) -> Drawing:
@@ -58,9 +60,9 @@ def read_drawing(labels: str, class_field: str, crs: CRS, parameters: Parameters
     Raises:
         UserError: in one sentence or two, what is wrong with the file or with its attributes.
     """
-    path, options = _split_source(labels)
+    path, options = split_source(labels)
     name = Path(path).name
-    layer, notes = _find_layer(path, options, parameters)
+    layer, notes = find_layer(path, options, parameters)
     fields = [str(field) for field in pyogrio.read_info(path, layer=layer)["fields"]]
     if class_field not in fields:
         found = ", ".join(f"'{field}'" for field in fields) or "none"
@@ -76,13 +78,13 @@ def read_drawing(labels: str, class_field: str, crs: CRS, parameters: Parameters
         meta, _, wkb, data = pyogrio.raw.read(path, layer=layer, columns=wanted, where=subset, force_2d=True)
     except (DataSourceError, DataLayerError, FeatureError, ValueError) as error:
         raise UserError(
-            f"'{name}' cannot be read ({str(error).rstrip('.')}). {_draw_or_choose(parameters)}", parameters.labels
+            f"'{name}' cannot be read ({str(error).rstrip('.')}). {draw_or_choose(parameters)}", parameters.labels
         ) from error
     columns = dict(zip(meta["fields"], data, strict=True))
     if wkb is None or len(wkb) == 0:
         found = "is empty: it holds no shape" if wkb is not None else "is a table without shapes"
-        raise UserError(f"'{name}' {found}. {_draw_or_choose(parameters)}", parameters.labels)
-    own_crs = _read_crs(meta["crs"], name, parameters)
+        raise UserError(f"'{name}' {found}. {draw_or_choose(parameters)}", parameters.labels)
+    own_crs = read_crs(meta["crs"], name, parameters)
     shapes, sources, told = _simple_shapes(wkb, [_as_text(value) for value in columns[class_field]])
     if not shapes:
         raise UserError(
@@ -92,7 +94,7 @@ def read_drawing(labels: str, class_field: str, crs: CRS, parameters: Parameters
         )
     classes = [_as_text(columns[class_field][source]) for source in sources]
     colours = _read_colours(classes, sources, columns.get(colour_field) if colour_field else None)
-    return Drawing(name, reproject(shapes, own_crs, crs), classes, colours, (*notes, *told))
+    return Drawing(name, reproject(shapes, own_crs, crs), classes, colours, (*notes, *told), sources)
 
 
 def read_outlines(source: str, crs: CRS, parameters: Parameters) -> list[Any]:
@@ -105,49 +107,68 @@ def read_outlines(source: str, crs: CRS, parameters: Parameters) -> list[Any]:
     Raises:
         UserError: in one sentence or two, what is wrong with the file.
     """
-    path, options = _split_source(source)
+    polygons = _read_shapes(source, crs, parameters, dimension=2)
+    if not polygons:
+        name = Path(split_source(source)[0]).name
+        raise UserError(f"'{name}' holds no polygon. {draw_or_choose(parameters)}", parameters.labels)
+    return polygons
+
+
+def read_points(source: str, crs: CRS, parameters: Parameters) -> list[Any]:
+    """Read the points of a vector file, whatever their attributes; the rest is as in `read_outlines`."""
+    points = _read_shapes(source, crs, parameters, dimension=0)
+    if not points:
+        raise UserError(
+            f"'{Path(split_source(source)[0]).name}' holds no point. Choose a layer of points under "
+            f"'{control(parameters.labels)}'.",
+            parameters.labels,
+        )
+    return points
+
+
+def _read_shapes(source: str, crs: CRS, parameters: Parameters, dimension: int) -> list[Any]:
+    """Read the shapes of that dimension."""
+    path, options = split_source(source)
     name = Path(path).name
-    layer, _ = _find_layer(path, options, parameters)
+    layer, _ = find_layer(path, options, parameters)
     try:
         meta, _, wkb, _ = pyogrio.raw.read(
             path, layer=layer, columns=[], where=options.get("subset") or None, force_2d=True
         )
     except (DataSourceError, DataLayerError, FeatureError, ValueError) as error:
         raise UserError(
-            f"'{name}' cannot be read ({str(error).rstrip('.')}). {_draw_or_choose(parameters)}", parameters.labels
+            f"'{name}' cannot be read ({str(error).rstrip('.')}). {draw_or_choose(parameters)}", parameters.labels
         ) from error
-    shapes = [] if wkb is None else _simple_shapes(wkb, ["polygon"] * len(wkb))[0]
-    polygons = [shape for shape in shapes if shapely.get_dimensions(shape) == 2]
-    if not polygons:
-        raise UserError(f"'{name}' holds no polygon. {_draw_or_choose(parameters)}", parameters.labels)
-    return reproject(polygons, _read_crs(meta["crs"], name, parameters), crs)
+    shapes = [] if wkb is None else _simple_shapes(wkb, ["shape"] * len(wkb))[0]
+    found = [shape for shape in shapes if shapely.get_dimensions(shape) == dimension]
+    return reproject(found, read_crs(meta["crs"], name, parameters), crs) if found else []
 
 
-def _split_source(labels: str) -> tuple[str, dict[str, str]]:
+def split_source(labels: str) -> tuple[str, dict[str, str]]:
     """Take "file|layername=a|subset=b" apart."""
     path, *parts = labels.split("|")
     pairs = (part.partition("=") for part in parts)
     return path, {key.lower(): value.strip("'\"") if key.lower() != "subset" else value for key, _, value in pairs}
 
 
-def _find_layer(path: str, options: dict[str, str], parameters: Parameters) -> tuple[str, list[str]]:
+def find_layer(path: str, options: dict[str, str], parameters: Parameters) -> tuple[str, list[str]]:
     """Return the layer to read, and what to tell about the choice."""
     name = Path(path).name
     if not path.startswith("/vsi") and not Path(path).exists():
-        raise UserError(f"'{path}' does not exist. {_draw_or_choose(parameters)}", parameters.labels)
+        raise UserError(f"'{path}' does not exist. {draw_or_choose(parameters)}", parameters.labels)
     try:
         layers = [str(layer) for layer, _ in pyogrio.list_layers(path)]
     except (DataSourceError, DataLayerError) as error:
         raise UserError(
-            f"'{name}' cannot be read as a vector file. {_draw_or_choose(parameters)}", parameters.labels
+            f"'{name}' cannot be read as a vector file. {draw_or_choose(parameters)}", parameters.labels
         ) from error
     if not layers:
-        raise UserError(f"'{name}' holds no layer. {_draw_or_choose(parameters)}", parameters.labels)
+        raise UserError(f"'{name}' holds no layer. {draw_or_choose(parameters)}", parameters.labels)
     if "layername" in options:
         if options["layername"] not in layers:
             raise UserError(
                 f"'{name}' has no layer '{options['layername']}'; it has {', '.join(layers)}. "
-                f"{_draw_or_choose(parameters)}",
+                f"{draw_or_choose(parameters)}",
                 parameters.labels,
             )
         return options["layername"], []
@@ -158,11 +179,11 @@ def _find_layer(path: str, options: dict[str, str], parameters: Parameters) -> t
     return with_shapes[0], [several] if len(with_shapes) > 1 else []
 
 
-def _draw_or_choose(parameters: Parameters) -> str:
+def draw_or_choose(parameters: Parameters) -> str:
     return f"Choose a layer of polygons, such as a GeoPackage, under '{control(parameters.labels)}'."
 
 
-def _read_crs(text: str | None, name: str, parameters: Parameters) -> CRS:
+def read_crs(text: str | None, name: str, parameters: Parameters) -> CRS:
     try:
         if text:
             return CRS.from_user_input(text)

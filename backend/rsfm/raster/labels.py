@@ -84,14 +84,14 @@ def read_labels(labels: str, class_field: str, raster: Raster, parameters: Param
     """
     parameters = parameters or Parameters()
     drawing = read_drawing(labels, class_field, raster.grid.crs, parameters)
-    names = sorted(set(drawing.classes_F), key=_natural_order(drawing.classes_F))
+    names = sorted(set(drawing.classes_F), key=natural_order(drawing.classes_F))
     if len(names) > MOST_CLASSES:
         raise UserError(
             f"'{class_field}' of '{drawing.name}' has {len(names)} different values; at most {MOST_CLASSES} classes "
             f"are possible. Choose the attribute that holds the class under '{control(parameters.class_field)}'.",
             parameters.class_field,
         )
-    notes = [*drawing.notes, *_look_alikes(names)]
+    notes = [*drawing.notes, *look_alikes(names)]
     class_F = np.array([names.index(name) for name in drawing.classes_F])
     claims = _settle(_claim(drawing, raster, parameters, notes), class_F, notes)
     claims = _only_valid(claims, raster, drawing, parameters, notes)
@@ -130,7 +130,7 @@ def _suggested(names: tuple[str, ...], taken: set[str]) -> dict[str, str]:
     return found
 
 
-def _natural_order(values: list[str]) -> Any:
+def natural_order(values: list[str]) -> Any:
     """Return the key to sort by: numbers by size, digits within text by size."""
 
     def is_number(text: str) -> bool:
@@ -143,7 +143,7 @@ def _natural_order(values: list[str]) -> Any:
     ]
 
 
-def _look_alikes(names: list[str]) -> list[str]:
+def look_alikes(names: list[str]) -> list[str]:
     seen: dict[str, str] = {}
     told = []
     for name in names:

@@ -13,6 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
+from rsfm.raster.borders import BorderFinder
+
 
 class Objects(NamedTuple):
     """What is known of each object; they are numbered from 1, by the place of their first pixel.
@@ -51,6 +53,29 @@ class Objects(NamedTuple):
             self.firsts,
         )
 
+    def join(self, into_M: np.ndarray) -> "Objects":
+        """Make objects parts of others, whose values they take; all are numbered anew.
+
+        Args:
+            into_M: for 0 and each object, the object that it becomes part of.
+        """
+        kept, number_M = np.unique(into_M, return_inverse=True)  # 0 is the first
+
+        def sums(values_N: np.ndarray) -> np.ndarray:
+            return np.bincount(number_M[1:], values_N, len(kept))[1:]
+
+        last_row_N = np.zeros(len(kept), np.int64)
+        np.maximum.at(last_row_N, number_M[1:], self.last_row_N)
+        return Objects(
+            self.value_N[kept[1:] - 1],
+            sums(self.pixels_N).astype(np.int64),
+            sums(self.area_N),
+            sums(self.weight_N),
+            last_row_N[1:],
+            number_M[self.number_L].astype(np.int32),
+            self.firsts,
+        )
+
     def label(self, strip: int, values_HW: np.ndarray) -> np.ndarray:
         """Return the number of each pixel's object, numbers_HW, int32, 0 for none.
 
@@ -67,7 +92,9 @@ class Objects(NamedTuple):
 class ObjectFinder:
     """Takes the strips of a raster from top to bottom."""
 
-    def __init__(self) -> None:
+    def __init__(self, borders: BorderFinder | None = None) -> None:
+        """Take what is to find the borders between the objects of strips, which count from 1."""
+        self._borders = borders
         self._row = self._count = 0
         self._firsts: list[int] = []
         self._parts: list[tuple[np.ndarray, ...]] = []
@@ -98,9 +125,15 @@ class ObjectFinder:
             )
         )
         self._join(values_HW, labels_HW)
+        if self._borders is not None:
+            self._borders.add(np.where(inside_HW, labels_HW + self._count, 0))
         self._firsts.append(self._count)
         self._count += count
         self._row += len(values_HW)
+
+    def __len__(self) -> int:
+        """How many objects the strips have, those counted twice that go on across a seam."""
+        return self._count
 
     def finish(self) -> Objects:
         """Return all objects."""

@@ -50,7 +50,7 @@ def open_raster(
 
 
 class Raster:
-    """An open raster, which several threads may read: each gets a file handle of its own.
+    """An open raster, which several threads may read at once: each has a file handle for as long as it reads.
 
     Attributes:
         path: as given.
@@ -86,7 +86,7 @@ class Raster:
         self._level: int | None = None
         self._overviews: dict[int, Raster] | None = None
         self._lock = threading.Lock()
-        self._handles = {threading.get_ident(): dataset}
+        self._idle = [dataset]
 
     def __enter__(self) -> "Raster":
         return self
@@ -95,30 +95,31 @@ class Raster:
         self.close()
 
     def close(self) -> None:
-        """Close the handles of all threads; none may be reading."""
+        """Close all handles; no thread may be reading."""
+        self.release()
         with self._lock:
-            while self._handles:
-                self._handles.popitem()[1].close()
             overviews = list((self._overviews or {}).values())
         for overview in overviews:
             overview.close()
 
     def release(self) -> None:
-        """Close the handle of this thread; reading opens another one."""
+        """Close the handles that no thread is reading; reading opens another one."""
         with self._lock:
-            dataset = self._handles.pop(threading.get_ident(), None)
-        if dataset is not None:
+            idle, self._idle = self._idle, []
+        for dataset in idle:
             dataset.close()
 
     def cells(self) -> Cells | None:
         """Return how the raster is cut for decoding; None when its pixels do not come from the blocks of a file."""
         if self._cells is None:
-            self._cells = find_cells(self._dataset(), self.bands * self.dtype.itemsize)
+            with self._handle() as dataset:
+                self._cells = find_cells(dataset, self.bands * self.dtype.itemsize)
         return self._cells
 
     def files(self) -> list[str]:
         """Return the files that the pixels come from, those of a VRT's sources too."""
-        return [str(path) for path in self._dataset().files]
+        with self._handle() as dataset:
+            return [str(path) for path in dataset.files]
 
     def overview(self, factor: int) -> tuple["Raster", int]:
         """Return the coarsest overview of the file from which the raster can be shrunk by `factor`.
@@ -206,14 +207,14 @@ class Raster:
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         """Fill views of arrays from a window that lies inside the raster."""
         part = FileWindow(window.column, window.row, window.width, window.height)
-        dataset = self._dataset()
         try:
-            dataset.read(self.numbers, window=part, out=pixels_CHW)
-            valid_HW[:] = True
-            for number in self._masked:
-                valid_HW &= dataset.read_masks(number, window=part) > 0
-            if self._alpha is not None:
-                valid_HW &= dataset.read(self._alpha, window=part) > 0
+            with self._handle() as dataset:
+                dataset.read(self.numbers, window=part, out=pixels_CHW)
+                valid_HW[:] = True
+                for number in self._masked:
+                    valid_HW &= dataset.read_masks(number, window=part) > 0
+                if self._alpha is not None:
+                    valid_HW &= dataset.read(self._alpha, window=part) > 0
         except (RasterioError, OSError) as error:
             raise UserError(
                 f"'{self.name}' is damaged: its pixels near row {window.row}, column {window.column} cannot be read. "
@@ -243,25 +244,33 @@ class Raster:
             array[..., outside_W] = array[..., columns[outside_W] - window.column]
             array[..., outside_H, :] = array[..., rows[outside_H] - window.row, :]
 
-    def _dataset(self) -> Any:
-        me = threading.get_ident()
+    @contextlib.contextmanager
+    def _handle(self) -> Iterator[Any]:
+        """Lend a file of GDAL that no other thread reads at the same time."""
         with self._lock:
-            if me not in self._handles:
-                self._handles[me] = open_dataset(self.path, self.field, self._level)
-            return self._handles[me]
+            dataset = self._idle.pop() if self._idle else None
+        if dataset is None:
+            dataset = open_dataset(self.path, self.field, self._level)
+        try:
+            yield dataset
+        finally:
+            with self._lock:
+                self._idle.append(dataset)
 
     def _find_overviews(self) -> dict[int, "Raster"]:
         """Return the overviews whose pixels lie as `Grid.shrink` lays them, by the factor they are shrunk by."""
-        dataset, found = self._dataset(), {}
-        shared = set.intersection(*(set(dataset.overviews(number)) for number in self.numbers))
-        for level, factor in enumerate(dataset.overviews(self.numbers[0])):
+        found: dict[int, Raster] = {}
+        with self._handle() as dataset:
+            steps = {number: dataset.overviews(number) for number in self.numbers}
+        shared = set.intersection(*map(set, steps.values()))
+        for level, factor in enumerate(steps[self.numbers[0]]):
             grid = self.grid.shrink(factor)
             with contextlib.closing(open_dataset(self.path, self.field, level)) as opened:
                 if factor not in shared or (opened.height, opened.width) != (grid.height, grid.width):
                     continue
             overview = copy.copy(self)
             overview.grid, overview._level, overview._cells = grid, level, None
-            overview._overviews, overview._handles, overview._lock = {}, {}, threading.Lock()
+            overview._overviews, overview._idle, overview._lock = {}, [], threading.Lock()
             found[factor] = overview
         return found
 

@@ -47,7 +47,7 @@ class Resampled(Raster):
         self.bands, self.band_names = raster.bands, raster.band_names
         self.dtype, self.nodata, self.block = np.dtype(np.float32), None, raster.block
         self._same_crs = raster.grid.crs == grid.crs
-        self._shift = _whole_shift(raster.grid, grid)
+        self._shift = whole_shift(raster.grid, grid)
         self.resampled = self._shift is None
         self._factor = 1 if self._shift else max(1, round(relative_pixel(raster.grid, grid)))
 
@@ -179,7 +179,7 @@ class _Axis(NamedTuple):
     part: np.ndarray
 
 
-def _whole_shift(source: Grid, grid: Grid) -> tuple[int, int] | None:
+def whole_shift(source: Grid, grid: Grid) -> tuple[int, int] | None:
     """Return the rows and columns by which two grids differ, when these are whole numbers at every corner."""
     if source.crs != grid.crs:
         return None

@@ -6,6 +6,7 @@ Shape letters: C bands, H rows, W columns; further axes may come first.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -61,6 +62,7 @@ def radar_bands(entry: Entry, bands: Sequence[str] | None = None) -> list[int]:
     return [] if entry.decibel else [channel for channel, name in enumerate(names) if _is_linear_radar(name)]
 
 
+@lru_cache(maxsize=4096)
 def _is_linear_radar(name: str) -> bool:
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     return bool(words & RADAR) and not words & LOGARITHMIC

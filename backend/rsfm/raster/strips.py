@@ -177,10 +177,11 @@ class _Rows:
         shared = max(kept.row + kept.height - window.row, 0) if same else 0
         if shared < window.height or not same:
             below = whole._replace(row=window.row + shared, height=whole.height - shared)
-            new_CHW, new_HW = self._raster.read_native(below, "reflect", self._readers)
+            shape = whole.height, whole.width
+            new_CHW, new_HW = np.empty((self._raster.bands, *shape), self._raster.dtype), np.empty(shape, bool)
+            self._raster.read_into(below, new_CHW[:, shared:], new_HW[shared:], "reflect", self._readers)
             if shared:
-                new_CHW = np.concatenate([self._pixels_CHW[:, -shared:], new_CHW], axis=1)
-                new_HW = np.concatenate([self._valid_HW[-shared:], new_HW])
+                new_CHW[:, :shared], new_HW[:shared] = self._pixels_CHW[:, -shared:], self._valid_HW[-shared:]
         else:
             top = window.row - kept.row
             whole = whole._replace(height=kept.height - top)

@@ -41,8 +41,19 @@ class Plan(NamedTuple):
         return self.core + 2 * self.halo
 
     @property
-    def blended(self) -> bool:
-        return self.step < self.core
+    def shared(self) -> int:
+        """Cells along an axis that a tile shares with the tiles before it; none unless tiles are blended."""
+        return (self.core - self.step) // self.stride
+
+    @property
+    def shared_parts(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of the cells that a tile may share with another; the rest has weight 1."""
+        cells, shared = self.core // self.stride, self.shared
+        if 2 * shared >= cells:
+            return [(slice(0, cells), slice(0, cells))]
+        ends = (slice(0, shared), slice(cells - shared, cells))
+        middle = slice(shared, cells - shared)
+        return [*((rows, slice(0, cells)) for rows in ends), *((middle, columns) for columns in ends)]
 
 
 def plan_tiles(tiling: TilingConfig, multiple: int, stride: int, margin: int | None) -> Plan:

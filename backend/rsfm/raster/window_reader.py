@@ -11,7 +11,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ MEMORY = 512 * 2**20
 """Bytes of decoded cells that are kept."""
 THREADS = 2
 OPEN_FILES = 64
-"""Handles a thread keeps open; beyond them it closes the one used longest ago."""
+"""Rasters whose handles are kept open; beyond them, those of the one used longest ago are closed."""
 ENOUGH = 0.5
 """Share of the pixels of a shrunk one that must be valid to make a valid one."""
 
@@ -74,6 +74,8 @@ class WindowReader:
         self._cache = CellCache(memory_bytes)
         self._pool = ThreadPoolExecutor(threads, "window-reader")
         self._local = threading.local()
+        self._used: OrderedDict[Raster, None] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "WindowReader":
         return self
@@ -117,28 +119,39 @@ class WindowReader:
         for raster, window, patch in plain:
             if window.intersection(raster.grid.window) != window:
                 patch.pixels_CHW[:], patch.valid_HW[:] = 0, False
-        self._run([(self._fill, task) for task in _plan(plain)])
-        self._run([(_average, task) for task in averages])
+        self._fill_all(_plan(plain))
+        self._wait([self._pool.submit(_average, *task) for task in averages])
         return patches
 
-    def _run(self, calls: Sequence[tuple]) -> None:  # type: ignore[type-arg]
-        """Call all functions, and wait for all even when one fails: they write into the caller's arrays."""
-        futures = [self._pool.submit(function, *arguments) for function, arguments in calls]
-        wait(futures)
-        for future in futures:
-            future.result()
+    def _fill_all(self, tasks: "Sequence[_Task]") -> None:
+        """Copy the cells that are kept, while the threads decode the others."""
+        kept = [self._cache.get((task.raster, task.cell)) if task.cached else None for task in tasks]
+        rest = [task for task, cell in zip(tasks, kept, strict=True) if cell is None]
+        coming = [self._pool.submit(self._fill, task) for task in rest] if len(rest) > 1 else []
+        for task, cell in zip(tasks, kept, strict=True):
+            if cell is not None:
+                _copy_all(cell, task)
+        if len(rest) == 1:  # not worth waking a thread
+            self._fill(rest[0])
+        self._wait(coming)
 
-    def _fill(self, raster: Raster, cell: Window, pieces: "list[_Piece]", cached: bool) -> None:
+    @staticmethod
+    def _wait(coming: "Sequence[Future[None]]") -> None:
+        """Wait for all even when one fails: they write into the caller's arrays."""
+        wait(coming)
+        for each in coming:
+            each.result()
+
+    def _fill(self, task: "_Task") -> None:
         """Decode a cell and copy it into the windows that show it."""
         try:
-            found = self._decode(raster, cell, cached)
+            found = self._decode(task.raster, task.cell, task.cached)
         except UserError:  # only windows that show the damaged part of the cell are refused
-            for window, patch in pieces:
-                part = window.intersection(cell)
-                _copy(Cell(*raster.read_native(part)), part, window, patch)
+            for window, patch in task.pieces:
+                part = window.intersection(task.cell)
+                _copy(Cell(*task.raster.read_native(part)), part, window, patch)
             return
-        for window, patch in pieces:
-            _copy(found, cell, window, patch)
+        _copy_all(found, task)
 
     def _decode(self, raster: Raster, cell: Window, cached: bool) -> Cell:
         """Return a cell; one that is not kept is overwritten by the next that this thread decodes."""
@@ -167,12 +180,13 @@ class WindowReader:
         return memory[:size].view(dtype).reshape(shape)
 
     def _use(self, raster: Raster) -> None:
-        """Remember that this thread has a handle, and close the one used longest ago when there are too many."""
-        handles: OrderedDict[Raster, None] = self._local.__dict__.setdefault("handles", OrderedDict())
-        handles[raster] = None
-        handles.move_to_end(raster)
-        if len(handles) > OPEN_FILES:
-            handles.popitem(last=False)[0].release()
+        """Remember that a raster has handles, and close those of the one used longest ago when there are too many."""
+        with self._lock:
+            self._used[raster] = None
+            self._used.move_to_end(raster)
+            oldest = self._used.popitem(last=False)[0] if len(self._used) > OPEN_FILES else None
+        if oldest is not None:
+            oldest.release()
 
 
 class _Piece(NamedTuple):
@@ -182,7 +196,16 @@ class _Piece(NamedTuple):
     patch: Patch
 
 
-def _plan(wanted: Sequence[tuple[Raster, Window, Patch]]) -> list[tuple[Raster, Window, list[_Piece], bool]]:
+class _Task(NamedTuple):
+    """A cell, the windows that show it, and whether it may be kept."""
+
+    raster: Raster
+    cell: Window
+    pieces: list[_Piece]
+    cached: bool
+
+
+def _plan(wanted: Sequence[tuple[Raster, Window, Patch]]) -> list[_Task]:
     """Return the cells to decode, raster by raster and row by row, each with the windows that show it."""
     by_raster: dict[Raster, list[_Piece]] = {}
     for raster, window, patch in wanted:
@@ -191,18 +214,23 @@ def _plan(wanted: Sequence[tuple[Raster, Window, Patch]]) -> list[tuple[Raster, 
     for raster, pieces in by_raster.items():
         cells = raster.cells()
         if cells is None:
-            tasks += [(raster, piece.window, [piece], False) for piece in pieces]
+            tasks += [_Task(raster, piece.window, [piece], False) for piece in pieces]
             continue
         shown: dict[tuple[int, int], list[_Piece]] = {}
         for piece in pieces:
             for place in cells.touched(piece.window):
                 shown.setdefault(place, []).append(piece)
-        tasks += [(raster, cells.window(*place), shown[place], True) for place in sorted(shown)]
+        tasks += [_Task(raster, cells.window(*place), shown[place], True) for place in sorted(shown)]
     return tasks
 
 
 def _allocate(request: Request) -> Patch:
     return Patch(np.empty(request.shape, request.raster.dtype), np.empty(request.shape[1:], bool))
+
+
+def _copy_all(found: Cell, task: _Task) -> None:
+    for window, patch in task.pieces:
+        _copy(found, task.cell, window, patch)
 
 
 def _copy(found: Cell, cell: Window, window: Window, patch: Patch) -> None:

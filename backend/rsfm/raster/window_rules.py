@@ -27,18 +27,25 @@ def judge(
         valid_HW: False where nodata and where cloudy.
         max_invalid, max_cloud: shares of the whole window that may be nodata, and cloudy.
     """
-    if (~valid_HW & ~cloudy_HW).mean() > max_invalid:
+    size = valid_HW.size
+    if size - np.count_nonzero(valid_HW | cloudy_HW) > max_invalid * size:
         return "nodata"
-    if cloudy_HW.mean() > max_cloud or not valid_HW.any():
+    if np.count_nonzero(cloudy_HW) > max_cloud * size or not valid_HW.any():
         return "cloud"
     return "flat" if skip_flat and is_flat(pixels_CHW, valid_HW) else ""
 
 
 def is_flat(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> bool:
     """Tell whether nearly all valid pixels hold one value in every band."""
-    for band_HW in pixels_CHW:
-        values_N = band_HW[valid_HW]
-        middle = np.partition(values_N, len(values_N) // 2)[len(values_N) // 2]
-        if (values_N == middle).mean() < FLAT:
-            return False
-    return True
+    everywhere = bool(valid_HW.all())
+    return all(_holds_one_value(band_HW.ravel() if everywhere else band_HW[valid_HW]) for band_HW in pixels_CHW)
+
+
+def _holds_one_value(values_N: np.ndarray) -> bool:
+    """Tell whether a value has the share FLAT.
+
+    Such a value fills more than half of any part that is more than twice as long as the rest, so its median tells it.
+    """
+    part_N = values_N[: 2 * int((1 - FLAT) * len(values_N)) + 2]
+    middle = np.partition(part_N, len(part_N) // 2)[len(part_N) // 2]
+    return int(np.count_nonzero(values_N == middle)) >= FLAT * len(values_N)

@@ -15,15 +15,18 @@ from rasterio.errors import RasterioError
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.output import RasterKind
 from rsfm.raster.block_file import BlockFile, Look
-from rsfm.raster.cog import Written, checksum, make_cog
+from rsfm.raster.cog import Pyramid, Written, checksum, make_cog
 from rsfm.raster.grid import Grid
 from rsfm.raster.journal import Journal
 
 MAX_EXPECTED_RATIO = {"i": 0.3, "u": 0.3, "f": 0.9}
-"""Size after compression by kind of numbers, on the careful side: maps of classes fall far below."""
+"""Size after compression by kind of numbers, on the careful side: maps of classes fall far below, floats with a scale
+do not, whatever type holds them."""
 READ_ROWS = 512
 SYNC_SECONDS = 1.0
 """At most this much work is lost with the process."""
+FOLLOWED = 2
+"""Rows of blocks that go into the pyramid with each that is written: this one, and one of an earlier start."""
 
 
 class RasterWriter:
@@ -48,6 +51,7 @@ class RasterWriter:
         metadata: Mapping[str, str] | None = None,
         unfinished: Path | None = None,
         check: Callable[[], None] = lambda: None,
+        scaling: Sequence[tuple[float, float]] = (),
     ) -> None:
         """Prepare the file.
 
@@ -58,6 +62,7 @@ class RasterWriter:
             metadata: tags of the file.
             unfinished: folder in which rows outlive the process; what it holds must be of the same raster.
             check: is called while the file is published, and may raise to end that.
+            scaling: scale and offset a band, by which readers make values of the numbers stored.
 
         Raises:
             UserError: there is too little free space, or the folder cannot be written.
@@ -77,11 +82,11 @@ class RasterWriter:
         if self.complete:
             self.row = grid.height
             return
-        self._check_space()
+        self._check_space("f" if scaling else np.dtype(kind.dtype).kind)
         if not self._keeps:
             self._journal_file.unlink(missing_ok=True)
         try:
-            self._open(Look(band_names, colours or {}, metadata or {}))
+            self._open(Look(band_names, colours or {}, metadata or {}, scaling))
         except (RasterioError, OSError) as error:
             raise self._failure(error) from error
 
@@ -138,7 +143,7 @@ class RasterWriter:
                 raise self._failure(error) from error
 
     def go_back(self, row: int) -> None:
-        """Forget the rows from `row` on, a whole number of blocks."""
+        """Forget the rows from `row` on, a whole number of blocks, of an earlier start."""
         if row >= self.row or self.complete:
             return
         count = row // self._file.block
@@ -172,6 +177,7 @@ class RasterWriter:
             if self._keeps:
                 self.path.unlink(missing_ok=True)  # what a Stop left, less than a row of blocks
         self._file = BlockFile(self._rows_file, self.kind, self.grid, self.bands, look, go_on=go_on)
+        self._pyramid = Pyramid(self._file)
         for entry in self._journal.entries:
             self._written.append(Written(entry["row"], entry["height"], entry["checksum"]))
             self.row = entry["row"] + entry["height"]
@@ -192,6 +198,7 @@ class RasterWriter:
         self._written.append(written)
         self._entries.append({**written._asdict(), "end": self._file.end})
         self.row += rows_CHW.shape[1]
+        self._pyramid.follow(self._written, FOLLOWED)
         if self._keeps and time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync()
 
@@ -205,7 +212,7 @@ class RasterWriter:
         if self.height != self.grid.height:
             raise ValueError(f"Only {self.height} of {self.grid.height} rows were written.")
         self._sync()
-        make_cog(self._file, self._written, self._partial, self._check)
+        make_cog(self._file, self._written, self._pyramid, self._partial, self._check)
         os.replace(self._partial, self.path)
         self.complete = True
 
@@ -227,6 +234,7 @@ class RasterWriter:
 
     def _close(self, keep: bool) -> None:
         """Close the files, and remove them; the journal first, for without it rows at the path count as complete."""
+        self._pyramid.close()
         with suppress(OSError):
             self._journal.close()
         with suppress(OSError):
@@ -236,11 +244,11 @@ class RasterWriter:
             self._journal_file.unlink(missing_ok=True)
             self._rows_file.unlink(missing_ok=True)
 
-    def _check_space(self) -> None:
+    def _check_space(self, numbers: str) -> None:
         """Make sure that rows, pyramid and finished file fit beside each other."""
-        dtype = np.dtype(self.kind.dtype)
-        pixels = self.bands * self.grid.height * self.grid.width
-        needed = int(pixels * dtype.itemsize * MAX_EXPECTED_RATIO[dtype.kind] * (1 + 1 / 3 + 4 / 3))
+        pixel_bytes = self.bands * (self.kind.bits or 8 * np.dtype(self.kind.dtype).itemsize) / 8
+        pixels = self.grid.height * self.grid.width
+        needed = int(pixels * pixel_bytes * MAX_EXPECTED_RATIO[numbers] * (1 + 1 / 3 + 4 / 3))
         try:
             there = self._rows_file.stat().st_size if self._rows_file.exists() else 0
             free = shutil.disk_usage(self.path.parent).free

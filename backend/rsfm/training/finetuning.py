@@ -10,6 +10,7 @@ from rsfm import model_file
 from rsfm.devices import choose_device
 from rsfm.errors import UserError
 from rsfm.jobs.finetune import FinetuneConfig
+from rsfm.jobs.finetune_scenes import FinetuneScenesConfig
 from rsfm.model_file import Card, ClassName, Model
 from rsfm.raster.blocks import Split, polygon_folds, split_blocks, write_split
 from rsfm.raster.collection_source import open_source
@@ -17,6 +18,7 @@ from rsfm.raster.footprint import footprint
 from rsfm.raster.grid import Grid
 from rsfm.raster.in_units import in_units
 from rsfm.raster.labels import Labels, read_labels
+from rsfm.raster.object_labels import LabelledObjects
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.statistics import Statistics, band_statistics
 from rsfm.runs import Run
@@ -48,12 +50,12 @@ class Result(NamedTuple):
 def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     """Compare feature sources on the user's polygons, keep the best and write it as a model."""
     device = choose_device(config.device, run)
-    pretrained = _pretrained(config)
-    with _open(config, pretrained) as raster:
+    pretrained = load_pretrained(config)
+    with open_as_read(config, pretrained) as raster:
         labels = _thinned(read_labels(config.labels, config.class_field, raster), config.seed)
         for note in labels.notes:
             run.warning(note)
-        statistics = pretrained.card.statistics if pretrained else _statistics(raster, config.seed)
+        statistics = pretrained.card.statistics if pretrained else raster_statistics(raster, config.seed)
         folds = polygon_folds(labels, FOLDS, config.seed)
         split = split_blocks(labels, raster.grid, config.block, config.seed)
         candidates = make_candidates(raster, statistics, pretrained, config.seed)
@@ -65,9 +67,9 @@ def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         chosen, sentence = choose(results, config.features)
         sentence = " ".join([sentence, *folds.sentences])
         run.warning(sentence) if folds.fold_N is None else run.note(sentence)
-        card = _card(config, raster, statistics, labels, pretrained, candidates[chosen], chosen)
+        card = make_card(config, raster, statistics, labels, pretrained, candidates[chosen], chosen)
         _save(card, candidates[chosen], results[chosen].fitted, run)
-        _write_split(split, raster.grid, run)
+        report_split(split, raster.grid, run)
     return _summary(results, labels, split, chosen, sentence)
 
 
@@ -124,11 +126,11 @@ def _thinned(labels: Labels, seed: int) -> Labels:
     )
 
 
-def _statistics(raster: Raster, seed: int) -> Statistics:
+def raster_statistics(raster: Raster, seed: int) -> Statistics:
     return band_statistics([raster], [raster.grid.window], seed)
 
 
-def _pretrained(config: FinetuneConfig) -> Model | None:
+def load_pretrained(config: FinetuneConfig | FinetuneScenesConfig) -> Model | None:
     if config.model is None:
         return None
     model = model_file.load(config.model)
@@ -136,7 +138,7 @@ def _pretrained(config: FinetuneConfig) -> Model | None:
     return model
 
 
-def _open(config: FinetuneConfig, pretrained: Model | None) -> Raster:
+def open_as_read(config: FinetuneConfig | FinetuneScenesConfig, pretrained: Model | None) -> Raster:
     return open_for(pretrained, config.raster) if pretrained else open_raster(config.raster)
 
 
@@ -180,11 +182,11 @@ def check_bands(model: Model, raster: Raster) -> None:
         )
 
 
-def _card(
-    config: FinetuneConfig,
+def make_card(
+    config: FinetuneConfig | FinetuneScenesConfig,
     raster: Raster,
     statistics: Statistics,
-    labels: Labels,
+    labels: Labels | LabelledObjects,
     pretrained: Model | None,
     source: Source,
     chosen: str,
@@ -228,7 +230,7 @@ def _save(card: Card, source: Source, fitted: LinearFit, run: Run) -> None:
     run.output("model", path, card.title, needs="head")
 
 
-def _write_split(split: Split, grid: Grid, run: Run) -> None:
+def report_split(split: Split, grid: Grid, run: Run) -> None:
     path = run.outputs / "split.gpkg"
     write_split(path, split, grid)
     run.output("split", path, "Blocks held out for the scores")

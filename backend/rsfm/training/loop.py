@@ -133,6 +133,8 @@ def validation_loss(method: Method, sample: Sample, progress: float) -> float:
 
 def _memory_format(method: Method) -> torch.memory_format:
     """Choose the order of the weights in memory: convolutions run up to twice as fast with channels last."""
+    if isinstance(wanted := getattr(method, "memory_format", None), torch.memory_format):
+        return wanted
     convolves = any(parameter.ndim == 4 for parameter in method.parameters())
     return torch.channels_last if convolves else torch.contiguous_format
 

@@ -1,9 +1,9 @@
-"""Where the windows of a pretraining come from: rasters that are open, or the entries of collections.
+"""Where the windows of a pretraining come from: the entries of collections, and rasters as if they were entries.
 
 Shape letters: N windows, T dates, C bands, H rows, W columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,17 +18,15 @@ from rsfm.blocks.normalisation import Normalisation
 from rsfm.errors import UserError
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Dates, Method, Sample
+from rsfm.raster.band_names import shared_bands
 from rsfm.raster.collection import Band, Entry, is_collection, load
 from rsfm.raster.collection_sampler import CollectionSampler
 from rsfm.raster.collection_statistics import collection_statistics
 from rsfm.raster.entry_raster import EntryRaster, entry_grid
-from rsfm.raster.footprint import footprint
 from rsfm.raster.grid import Window, parse_area, parse_bounds
 from rsfm.raster.plain_entry import plain_entry
-from rsfm.raster.reader import open_raster
-from rsfm.raster.sampler import WindowSampler
-from rsfm.raster.sampling_config import SamplingConfig
-from rsfm.raster.statistics import Statistics, band_statistics
+from rsfm.raster.reader import open_raster, short_name
+from rsfm.raster.statistics import Statistics
 from rsfm.raster.statistics_cache import cache_path
 from rsfm.runs import Run
 
@@ -74,57 +72,24 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
     Raises:
         UserError: a raster or collection cannot be used, or they do not fit together.
     """
-    plain = not any(is_collection(path) for path in config.rasters)
-    without_shares = config.sampling.model_copy(update={"shares": ""})
-    rules = config.sampling if config.sampling.land_cover else without_shares
-    if plain and rules == SamplingConfig():
-        return _from_rasters(config, stack)
-    return _from_entries(config, stack)
-
-
-def _from_rasters(config: PretrainConfig, stack: ExitStack) -> WindowSource:
-    rasters = [stack.enter_context(open_raster(path, "rasters")) for path in config.rasters]
-    areas = [parse_area(raster.grid, config.area) for raster in rasters]
-    statistics = band_statistics(rasters, areas, config.seed)
-    sampler = WindowSampler(rasters, config.window, areas, config.seed)
-    stack.callback(sampler.close)
-    normalise = Normalisation.from_statistics(statistics)
-
-    def batch(step: int) -> Sample:
-        pixels, valid, gsd = sampler.batch(step, config.training.batch_size)
-        valid_BHW = torch.from_numpy(valid)
-        return Sample(normalise(torch.from_numpy(pixels), valid_BHW), valid_BHW, torch.from_numpy(gsd))
-
-    return WindowSource(
-        bands=rasters[0].bands,
-        band_names=tuple(rasters[0].band_names),
-        names=tuple(raster.name for raster in rasters),
-        footprints=tuple(footprint(raster.grid) for raster in rasters),
-        gsd=rasters[0].grid.gsd,
-        units=False,
-        windows=max(1, sum(area.height * area.width for area in areas) // config.window**2),
-        statistics=statistics,
-        batches=lambda method, run: Batches(batch, None),
-    )
-
-
-def _from_entries(config: PretrainConfig, stack: ExitStack) -> WindowSource:
-    entries, areas = _cut([entry for path in config.rasters for entry in _entries(path)], config.area)
+    entries, areas = _cut(_entries(config.rasters), config.area)
     sampler = CollectionSampler(entries, config.window, config.sampling, areas, config.seed)
     stack.callback(sampler.close)
     statistics = _measure(sampler, config)
     normalise = Normalisation.from_statistics(statistics)
+    collected = any(map(is_collection, config.rasters))
 
     held_out = None
     if config.sampling.held_out:
         held_out = CollectionSampler(
-            entries, config.window, config.sampling, areas, config.seed, sampler.files, validation=True
+            entries, config.window, config.sampling, areas, config.seed, like=sampler, validation=True
         )
 
     def batches(method: Method, run: Run) -> Batches:
         for note in sampler.notes:
             run.note(note)
-        several = method.dates > 1 and sampler.check_dates(method.timed)
+        dated = method.dates > 1 and (collected or not method.timed)  # the date of a plain raster is not known
+        several = dated and sampler.check_dates(method.timed)
         if method.placed:
             places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
             for warning in method.prepare(places_N2):
@@ -132,7 +97,7 @@ def _from_entries(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         dates = method.dates if several else 1
 
         def make(drawn_from: CollectionSampler, step: int) -> Sample:
-            return _sample(drawn_from, normalise, step, config.training.batch_size, dates, method.dates > 1)
+            return _sample(drawn_from, normalise, step, config.training.batch_size, dates, dated)
 
         return Batches(partial(make, sampler), partial(make, held_out) if held_out else None)
 
@@ -142,7 +107,7 @@ def _from_entries(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         names=tuple(raster.name for raster in sampler.rasters),
         footprints=tuple(entry.footprint for entry in sampler.entries if entry.footprint),
         gsd=sampler.rasters[0].grid.gsd,
-        units=any(map(is_collection, config.rasters)),
+        units=collected,
         windows=sampler.windows,
         statistics=statistics,
         batches=batches,
@@ -161,12 +126,38 @@ def _sample(
     return Sample(pixels_BTCHW[:, 0], valid_BTHW[:, 0], gsd_B, known if dated else None)
 
 
-def _entries(path: str) -> tuple[Entry, ...]:
-    """Return the imagery of a collection, or a raster as an entry."""
-    if is_collection(path):
-        return load(path).imagery
+def _entries(paths: Sequence[str]) -> list[Entry]:
+    """Return the entries of collections, and rasters as entries; with rasters alone, their pixels are taken as stored.
+
+    Raises:
+        UserError: there are rasters alone, and their numbers of bands differ.
+    """
+    found = [entry for path in paths for entry in (load(path).imagery if is_collection(path) else [_as_entry(path)])]
+    if any(map(is_collection, paths)):
+        return found
+    first = found[0]
+    for entry in found[1:]:
+        if len(entry.bands) != len(first.bands):
+            raise UserError(
+                f"'{short_name(first.path)}' has {len(first.bands)} bands but '{short_name(entry.path)}' has "
+                f"{len(entry.bands)}. Choose rasters with the same bands under 'Rasters'.",
+                "rasters",
+            )
+    by_name = len(shared_bands(found)) == len(first.bands)
+    return [
+        entry.model_copy(update={"decibel": True} | ({} if by_name else _named_as(entry, first))) for entry in found
+    ]
+
+
+def _as_entry(path: str) -> Entry:
     with open_raster(path, "rasters") as raster:
-        return (plain_entry(raster),)
+        return plain_entry(raster)
+
+
+def _named_as(entry: Entry, first: Entry) -> dict[str, tuple[Band, ...]]:
+    """Give bands the names of those in the same place of the first raster."""
+    names = [band.name for band in first.bands]
+    return {"bands": tuple(Band(number=own.number, name=name) for own, name in zip(entry.bands, names, strict=True))}
 
 
 def _cut(entries: list[Entry], area: str | None) -> tuple[list[Entry], list[Window] | None]:
@@ -193,7 +184,7 @@ def _measure(sampler: CollectionSampler, config: PretrainConfig) -> Statistics:
     chosen = np.random.default_rng(config.seed).permutation(len(sampler.rasters))[:MOST_MEASURED]
     entries = [_as_read(sampler.entries[number], sampler.rasters[number]) for number in sorted(chosen)]
     areas = [sampler.areas[number] for number in sorted(chosen)]
-    bands = sampler.band_names if all(entry.bands for entry in entries) else ()
+    bands = _told_apart(sampler.band_names) if all(entry.bands for entry in entries) else ()
     path = config.rasters[0]
     cache = cache_path(Path(path)) if len(config.rasters) == 1 and is_collection(path) else None
     return collection_statistics(entries, areas, config.seed, bands, cache)
@@ -202,7 +193,13 @@ def _measure(sampler: CollectionSampler, config: PretrainConfig) -> Statistics:
 def _as_read(entry: Entry, raster: EntryRaster) -> Entry:
     """Return an entry with the bands that are read, by the names they have in common."""
     numbers = raster.wanted or ()
-    bands = tuple(
-        Band(number=number, name=name) for number, name in zip(numbers, raster.band_names, strict=bool(numbers))
-    )
+    names = _told_apart(raster.band_names)
+    bands = tuple(Band(number=number, name=name) for number, name in zip(numbers, names, strict=bool(numbers)))
     return entry.model_copy(update={"bands": bands})
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names that differ, as statistics find bands by them."""
+    if len(set(names)) == len(names):
+        return tuple(names)
+    return tuple(f"{name} {number}" for number, name in enumerate(names, 1))

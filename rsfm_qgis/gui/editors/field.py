@@ -21,11 +21,13 @@ class FieldEditor(Editor):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.combo)
         self._wanted = field.default or ""
+        self._may_be_empty = field.default == ""
+        self.combo.setAllowEmptyFieldName(self._may_be_empty)
         self._vector: Any = None
         self.combo.fieldChanged.connect(self._tell)
 
     def value(self) -> Any:
-        return self.combo.currentField() or self._wanted or None
+        return self.combo.currentField() or self._wanted or ("" if self._may_be_empty else None)
 
     def set_value(self, value: Any) -> None:
         self._wanted = value or ""

@@ -8,6 +8,7 @@ from typing import Any
 from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QToolButton, QWidget
 
 from rsfm_qgis.gui.editor import Editor, Workspace, shrinkable
+from rsfm_qgis.records import Model
 from rsfm_qgis.schema import Field
 
 
@@ -53,13 +54,12 @@ class ModelEditor(Editor):
 
     def _list_models(self) -> None:
         chosen = self.value()
-        with_head = self.field.details.get("needs") == "head"
         self.combo.blockSignals(True)
         self.combo.clear()
         if self.field.optional:
             self.combo.addItem(self.tr("None"), "")
         for model in self.workspace.runs.models():
-            if model.has_head if with_head else model.has_encoder:
+            if self._fits(model):
                 self.combo.addItem(model.title, model.path)
         for path in self._files:
             self.combo.addItem(Path(path).stem, path)
@@ -70,6 +70,9 @@ class ModelEditor(Editor):
         self.combo.blockSignals(False)
         if self.value() != chosen:
             self.changed.emit()
+
+    def _fits(self, model: Model) -> bool:
+        return self.field.details.get("needs", "encoder") in model.serves
 
     def _keep_choice(self, _index: int = 0) -> None:
         self._chosen_by_hand = True

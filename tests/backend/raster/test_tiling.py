@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from rsfm.inference_config import TilingConfig
-from rsfm.raster.tiling import any_in_cells, axis_weights, owned, plan_tiles, select_tiles, tile_starts
+from rsfm.raster.tiling import any_in_cells, owned, plan_tiles, select_tiles, tile_starts
 
 tilings = st.integers(1, 12).flatmap(
     lambda units: st.builds(
@@ -29,7 +29,7 @@ def test_tiles_stand_where_the_network_can_take_them(tiling, multiple, stride, m
     else:
         assert plan.halo >= margin
         assert plan.core == plan.step
-        assert not plan.blended
+        assert plan.shared == 0
 
 
 @given(tilings, sizes, multiples, strides, margins)
@@ -43,18 +43,6 @@ def test_cores_cover_every_pixel_with_no_tile_too_many(tiling, size, multiple, s
     assert hits.min() >= 1
     assert len(hits) >= size
     assert len(starts) == 1 or starts[-2] + plan.core < size
-
-
-@given(tilings, sizes, multiples, strides, margins)
-def test_weights_are_positive_and_sum_to_one_everywhere(tiling, size, multiple, stride, margin):
-    plan = plan_tiles(tiling, multiple, stride, margin)
-    starts = tile_starts(size, plan)
-    weights_TN = axis_weights(starts, plan)
-    sums = np.zeros((starts[-1] + plan.core) // stride)
-    for start, weights_N in zip(starts, weights_TN, strict=True):
-        assert weights_N.min() > 0
-        sums[start // stride : start // stride + len(weights_N)] += weights_N
-    assert np.abs(sums - 1).max() <= 1e-6
 
 
 @given(tilings, sizes, margins, st.data())

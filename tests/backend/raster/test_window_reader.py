@@ -167,14 +167,14 @@ def test_what_fits_in_memory_is_kept_from_its_second_decoding_on_and_the_rest_is
     path = make_raster(pixels, **LAYOUTS["large tiles"])  # four cells
     with open_raster(str(path)) as raster:
         reads = record(raster)
-        for memory, decoded in ((4 * pixels.nbytes, 8), (pixels.nbytes // 2, 20), (0, 20)):
+        for memory, decoded in ((4 * pixels.nbytes, {8}), (pixels.nbytes // 2, set(range(9, 20))), (0, {20})):
             reads.clear()
             with WindowReader(memory) as reader:
                 for _ in range(5):
                     requests = [Request(raster, raster.grid.window)]
                     assert_same_pixels(reader.read(requests), pixels)
                     assert reader.kept_bytes <= memory
-            assert len(reads) == decoded
+            assert len(reads) in decoded
 
 
 def test_several_rasters_are_read_by_several_callers_at_once(make_raster):

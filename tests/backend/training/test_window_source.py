@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from rasterio.transform import from_origin
 from rsfm import cli, runs
@@ -191,16 +192,69 @@ def test_an_area_is_understood_in_the_crs_of_the_first_raster(make_collection, m
             open_windows(config_of(GASSL, first, area="0,0,10,10"), stack)
 
 
-def test_sampling_rules_hold_for_plain_rasters_too(make_raster, tmp_path):
+def learned(config, tmp_path, step=0):
+    with ExitStack() as stack:
+        source = open_windows(config, stack)
+        return source.batches(build_method(config.method, config.encoder, source.bands), Run(tmp_path)).learn(step)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"max_invalid": 0.0}], ids=["untouched", "touched"])
+def test_sampling_rules_hold_for_plain_rasters_too(make_raster, tmp_path, sampling):
     pixels = np.random.default_rng(0).integers(1, 99, (2, 64, 64)).astype(np.uint16)
     pixels[:, :, :32] = 5
-    path = str(make_raster(pixels))
-    strict = {"max_invalid": 0.0}
+    config = config_of(GASSL, str(make_raster(pixels)), sampling=sampling)
+    assert (learned(config, tmp_path).pixels_BCHW.flatten(1).std(1) > 0.1).all()
+    flat_too = config_of(GASSL, str(make_raster(pixels)), sampling={**sampling, "skip_flat": False})
+    batches = [learned(flat_too, tmp_path, step) for step in range(4)]
+    assert any((batch.pixels_BCHW.flatten(1).std(1) < 0.1).any() for batch in batches)
+
+
+def test_a_changed_rule_changes_no_window_that_keeps_it(make_raster, tmp_path):
+    path = str(make_raster(np.random.default_rng(0).integers(1, 99, (2, 64, 64)).astype(np.uint16)))
+    plain = learned(config_of(GASSL, path), tmp_path)
+    strict = learned(config_of(GASSL, path, sampling={"max_invalid": 0.0, "max_cloud": 0.5}), tmp_path)
+    assert torch.equal(plain.pixels_BCHW, strict.pixels_BCHW)
+
+
+def test_plain_rasters_are_learned_from_as_stored_and_radar_too(make_raster, tmp_path):
+    pixels = np.random.default_rng(0).normal(-12, 2, (2, 64, 64)).astype(np.float32)
+    path = make_raster(pixels)
+    with rasterio.open(path, "r+") as file:
+        file.descriptions = ("VV", "VH")
     with ExitStack() as stack:
-        source = open_windows(config_of(GASSL, path, sampling=strict), stack)
-        method = build_method(config_of(GASSL, path).method, config_of(GASSL, path).encoder, 2)
-        sample = source.batches(method, Run(tmp_path)).learn(0)
-    assert (sample.pixels_BCHW.flatten(1).std(1) > 0.1).all()
+        source = open_windows(config_of(GASSL, str(path), sampling={"max_invalid": 0.0}), stack)
+        assert source.statistics.mean == pytest.approx((-12, -12), abs=0.2)
+        assert not source.units
+
+
+def test_plain_rasters_meet_by_name_or_else_by_the_order_of_their_bands(make_raster, tmp_path):
+    values = np.arange(64, dtype=np.uint16)[:, None] + np.array([1000, 2000], np.uint16)[:, None, None] + np.zeros(64)
+    paths = [make_raster(values.astype(np.uint16), f"{number}.tif") for number in range(2)]
+
+    def means():
+        with ExitStack() as stack:
+            return open_windows(config_of(GASSL, *map(str, paths)), stack).statistics.mean
+
+    def describe(path, *names):
+        with rasterio.open(path, "r+") as file:
+            file.descriptions = names
+
+    assert means() == pytest.approx((1031.5, 2031.5))
+    describe(paths[0], "red", "nir")
+    assert means() == pytest.approx((1031.5, 2031.5))
+    describe(paths[1], "nir", "red")
+    assert means() == pytest.approx((1531.5, 1531.5))
+    describe(paths[0], "grey", "grey")
+    assert means() == pytest.approx((1031.5, 2031.5))
+    three = make_raster(np.ones((3, 64, 64), np.uint16), "three.tif")
+    with ExitStack() as stack, pytest.raises(UserError, match=r"'0.tif' has 2 bands but 'three.tif' has 3"):
+        open_windows(config_of(GASSL, str(paths[0]), str(three)), stack)
+
+
+def test_a_method_of_known_dates_takes_plain_rasters_as_one_date(make_raster, tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 99, (2, 64, 64)).astype(np.uint16)
+    paths = [str(make_raster(pixels + number, f"{number}.tif")) for number in range(2)]
+    assert learned(config_of(TEMPORAL, *paths), tmp_path).dates is None
 
 
 def test_a_broken_collection_says_so(tmp_path):

@@ -15,9 +15,10 @@ import rasterio
 from affine import Affine
 from rsfm import cli, runs
 
-from .toy_model import make_model, pixels, run_job, same, write_config
+from ..toy_model import make_model, pixels, run_job, same, write_config
 
 HEIGHT, WIDTH = 1700, 80
+ASKED = {"segment": {"probabilities": True}, "embed": {}}
 TILING = {"tile_size": 128, "tile_overlap": 32}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -39,7 +40,7 @@ def work(tmp_path_factory):
     config = {"raster": str(raster), "model": str(model), "tiling": TILING, "device": "cpu"}
     wholes, seconds = {}, {}
     for job in ("segment", "embed"):
-        file = write_config(folder, "config", **config)
+        file = write_config(folder, "config", **config, **ASKED[job])
         started = time.monotonic()
         assert start(folder, ["run", job, str(file), "--run", str(folder / job)]).wait() == 0
         wholes[job], seconds[job] = folder / job / "outputs", time.monotonic() - started
@@ -62,7 +63,7 @@ def wait_for_rows(folder, process):
 
 def kill_and_resume(work, tmp_path, job, moments):
     """Start a job, kill it after some seconds, go on, kill it again ... then let it end."""
-    config = write_config(tmp_path, "config", **work["config"])
+    config = write_config(tmp_path, "config", **work["config"], **ASKED[job])
     folder = tmp_path / "run"
     command = ["run", job, str(config), "--run", str(folder)]
     for seconds in moments:
@@ -79,7 +80,7 @@ def kill_and_resume(work, tmp_path, job, moments):
 
 @pytest.mark.parametrize("job", ["segment", "embed"])
 def test_a_killed_run_goes_on_to_the_same_pixels(work, tmp_path, job):
-    config = write_config(tmp_path, "config", **work["config"])
+    config = write_config(tmp_path, "config", **work["config"], **ASKED[job])
     folder = tmp_path / "run"
     process = start(tmp_path, ["run", job, str(config), "--run", str(folder)])
     wait_for_rows(folder, process)
@@ -99,7 +100,7 @@ def test_killed_at_two_random_moments_and_resumed_gives_the_same_pixels(work, tm
 
 
 def test_stop_leaves_a_valid_raster_in_two_seconds_and_resume_completes_it(work, tmp_path):
-    config = write_config(tmp_path, "config", **work["config"])
+    config = write_config(tmp_path, "config", **work["config"], **ASKED["segment"])
     folder = tmp_path / "run"
     process = start(tmp_path, ["run", "segment", str(config), "--run", str(folder)])
     wait_for_rows(folder, process)
@@ -109,7 +110,7 @@ def test_stop_leaves_a_valid_raster_in_two_seconds_and_resume_completes_it(work,
     run = runs.read(folder)
     assert run["state"] == "stopped"
     assert (datetime.fromisoformat(run["ended"]) - stopped).total_seconds() < 2
-    for name in ("segmentation.tif", "confidence.tif"):
+    for name in ("segmentation.tif", "confidence.tif", "probability.tif"):
         with rasterio.open(folder / "outputs" / name) as part, rasterio.open(work["segment"] / name) as whole:
             assert (part.transform, part.crs, part.shape) == (whole.transform, whole.crs, whole.shape)
             found, expected, missing = part.read(1), whole.read(1), ~(part.read_masks(1) > 0)
@@ -117,7 +118,7 @@ def test_stop_leaves_a_valid_raster_in_two_seconds_and_resume_completes_it(work,
             assert 0 < missing.sum() < missing.size
             assert not missing[:512].any() or np.array_equal(missing[:512], whole.read_masks(1)[:512] == 0)
     outputs = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    assert {event["kind"] for event in outputs if event["type"] == "output"} == {"classes", "confidence"}
+    assert {event["kind"] for event in outputs if event["type"] == "output"} == {"classes", "confidence", "probability"}
     assert start(tmp_path, ["resume", str(folder)]).wait() == 0
     assert same(folder / "outputs", work["segment"])
     result, expected = (runs.read(path.parent)["result"] for path in (folder / "outputs", work["segment"]))
@@ -138,7 +139,7 @@ def test_cancel_leaves_nothing(work, tmp_path):
 def test_rows_made_of_another_raster_are_made_again_and_the_user_is_told(work, tmp_path, capsys):
     raster = tmp_path / "raster.tif"
     raster.write_bytes(Path(work["config"]["raster"]).read_bytes())
-    config = write_config(tmp_path, "config", **{**work["config"], "raster": str(raster)})
+    config = write_config(tmp_path, "config", **ASKED["segment"], **{**work["config"], "raster": str(raster)})
     folder = tmp_path / "run"
     process = start(tmp_path, ["run", "segment", str(config), "--run", str(folder)])
     wait_for_rows(folder, process)
@@ -148,6 +149,6 @@ def test_rows_made_of_another_raster_are_made_again_and_the_user_is_told(work, t
         file.write(np.full((3, 200, WIDTH), 700, "uint16"), window=((0, 200), (0, WIDTH)))
     assert cli.main(["resume", str(folder)]) == 0
     assert "made with another raster" in capsys.readouterr().err
-    expected = run_job(tmp_path, "segment", "fresh", **{**work["config"], "raster": str(raster)})
+    expected = run_job(tmp_path, "segment", "fresh", **json.loads(config.read_text()))
     assert same(folder / "outputs", expected)
     assert not np.array_equal(pixels(expected / "segmentation.tif"), pixels(work["segment"] / "segmentation.tif"))

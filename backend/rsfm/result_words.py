@@ -1,0 +1,77 @@
+"""What the numbers of a result are called where a person reads them, with their units."""
+
+from typing import Any
+
+TITLES = {
+    "accuracy_blocks": "Overall accuracy on held-out blocks",
+    "accuracy_polygons": "Overall accuracy by cross-validation over polygons",
+    "area_changed_m2": "Area that changed, m²",
+    "area_m2": "Area of each class on the ground, m²",
+    "cell_m": "Cell size, m",
+    "chosen": "Features used",
+    "classes": "Classes on held-out blocks",
+    "components": "Components",
+    "confusion": "Pixels on held-out blocks: truth in rows, map in columns",
+    "correlations": "Correlation of each band between the dates",
+    "explained": "Variance that the components keep",
+    "f1": "F1",
+    "first": "First date",
+    "gate": "Do the dates differ",
+    "imagery": "Rasters of imagery",
+    "iou": "IoU",
+    "kind": "Kind of checkpoint",
+    "last": "Last date",
+    "mean_iou_blocks": "Mean IoU on held-out blocks",
+    "mean_iou_polygons": "Mean IoU on held-out polygons (cross-validation)",
+    "new": "New rasters",
+    "polygons": "Polygons",
+    "scaling": "Scaling of the pixels",
+    "share": "Pixels that differ",
+    "share_changed": "Pixels that changed",
+    "split": "How blocks were held out",
+    "strong": "Pixels that differ strongly",
+    "tensors": "Weights found",
+    "threshold": "Threshold of the magnitude",
+    "unusable": "Rasters that cannot be used",
+}
+UNITS = {"_m2": "m²", "_m": "m", "_px": "px", "_seconds": "s", "_minutes": "min"}
+"""Of a number that has no title, by the end of its name."""
+SHARES = {"accuracy_blocks", "accuracy_polygons", "explained", "share", "share_changed", "strong"}
+"""From 0 to 1, shown as per cent."""
+
+NAMED_BY_THE_USER = {"area_m2", "classes", "confusion"}
+"""Tables with a row for each class."""
+
+
+def title(name: str) -> str:
+    """Return what a number is called; a name that a user gave stays as it is."""
+    if name in TITLES:
+        return TITLES[name]
+    for ending, unit in UNITS.items():
+        if name.endswith(ending):
+            return f"{_words(name.removesuffix(ending))}, {unit}"
+    return _words(name)
+
+
+def show(value: Any, name: str = "") -> str:
+    """Return a value as text, with three digits at least and separators between thousands."""
+    if value is None:
+        return "-"
+    if name in SHARES:
+        return f"{value:.2%}".replace("%", " %")
+    if isinstance(value, float):
+        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    if isinstance(value, list):
+        return "; ".join(show(part) for part in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def area(square_metres: float) -> str:
+    """Return an area in the unit that suits its size."""
+    unit, size = next((pair for pair in (("km²", 1e6), ("ha", 1e4)) if square_metres >= pair[1]), ("m²", 1.0))
+    number = square_metres / size
+    return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize() if name.islower() else name
