@@ -156,9 +156,9 @@ def read(path):
 
 def legend(layer):
     """The texts of a layer's legend, as the layer panel shows them; of a colour ramp, its ends."""
-    tree = QgsLayerTree()
-    texts = []
-    for node in QgsLayerTreeModel(tree).layerLegendNodes(tree.addLayer(layer)):
+    tree, texts = QgsLayerTree(), []
+    model = QgsLayerTreeModel(tree)
+    for node in model.layerLegendNodes(tree.addLayer(layer)):
         if isinstance(node, QgsColorRampLegendNode):
             shader = layer.renderer().shader().rasterShaderFunction()
             texts += [f"{shader.minimumValue():.3g}", f"{shader.maximumValue():.3g}"]
