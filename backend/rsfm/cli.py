@@ -96,13 +96,13 @@ def _work(arguments: list[str]) -> int:
     """Do the run of an existing folder; the server starts this."""
     from rsfm import worker
 
-    return worker.do(Path(arguments[0]))
+    return worker.do(Path(arguments[0]).absolute())
 
 
 def _resume(arguments: list[str]) -> int:
     from rsfm import worker
 
-    folder = Path(arguments[0])
+    folder = Path(arguments[0]).absolute()
     if processes.world()[0]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return worker.help_along(runs.read(folder)["job"], config)
@@ -117,6 +117,7 @@ def _do(job: str, values: dict[str, Any], folder: Path | None, as_json: bool) ->
     if processes.world()[0]:
         return worker.help_along(job, values)
     title = worker.find_job(job).title
+    folder = None if folder is None else folder.absolute()  # what a run tells of its files is read from elsewhere
     made = runs.create(default_runs() if folder is None else folder.parent, job, title, values)
     if folder is not None:
         if folder.exists():

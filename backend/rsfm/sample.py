@@ -18,6 +18,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as reproject
 
 from rsfm.errors import UserError
+from rsfm.raster.geopackage import GEOPACKAGE
 from rsfm.scene.classes import CLASSES, ROAD
 from rsfm.scene.layout import Layout, lay_out
 from rsfm.scene.patterns import mix
@@ -167,7 +168,7 @@ def _write_labels(path: Path, drawn: list[DrawnPolygon]) -> None:
         layer="labels",
         geometry_type="Polygon",
         crs=LABELS_CRS.to_string(),
-        driver="GPKG",
+        **GEOPACKAGE,
     )
     os.replace(partial, path)
 

@@ -1,9 +1,10 @@
 """Run folders: what a reader sees, whatever the writer was doing when it died."""
 
 import json
+from pathlib import Path
 
 import pytest
-from rsfm import runs
+from rsfm import cli, runs
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.runs import Run
 
@@ -57,3 +58,13 @@ def test_half_written_run_json_never_replaces_the_old_one(tmp_path):
     folder = runs.create(tmp_path, "pretrain", "a title", {})
     (folder / ".run.json.1.partial").write_text("{ half")
     assert runs.read(folder)["title"] == "a title"
+
+
+def test_a_run_in_a_relative_folder_tells_of_files_that_are_found_from_elsewhere(tmp_path, monkeypatch, noise_raster):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"rasters": [str(noise_raster)], "name": "here"}))
+    assert cli.main(["run", "collect", "config.json", "--run", "mine"]) == 0
+    lines = (tmp_path / "mine" / "events.jsonl").read_text().splitlines()
+    outputs = [event["path"] for event in map(json.loads, lines) if event["type"] == "output"]
+    assert outputs
+    assert all(Path(path).is_absolute() for path in outputs)

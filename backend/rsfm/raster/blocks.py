@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from rsfm.raster.geopackage import GEOPACKAGE
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.labels import Indices, Labels
 
@@ -155,7 +156,7 @@ def write_split(path: Path, split: Split, grid: Grid) -> None:
         layer="split",
         geometry_type="Polygon",
         crs=grid.crs.to_wkt() if grid.crs else None,
-        driver="GPKG",
+        **GEOPACKAGE,
     )
     os.replace(partial, path)
 

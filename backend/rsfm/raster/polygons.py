@@ -21,6 +21,7 @@ from rasterio.windows import Window as FileWindow
 
 from rsfm.errors import UserError
 from rsfm.raster.borders import BorderFinder, fill_holes, join_small
+from rsfm.raster.geopackage import GEOPACKAGE
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.ground_area import GroundArea
 from rsfm.raster.objects import ObjectFinder, Objects
@@ -98,7 +99,7 @@ class PolygonWriter:
             [np.array(column) for column in columns],
             self._fields,
             layer=self.path.stem,
-            driver="GPKG",
+            **GEOPACKAGE,
             geometry_type="Polygon",
             crs=self._grid.crs.to_wkt() if self._grid.crs else None,
             append=self._started,

@@ -15,6 +15,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rasterio.crs import CRS
 
 from rsfm.errors import UserError
+from rsfm.raster.geopackage import GEOPACKAGE
 from rsfm.raster.label_file import Parameters, draw_or_choose, find_layer, read_crs, split_source
 
 FID_NAMES = ("fid", "feature_id", "original_fid")
@@ -110,7 +111,7 @@ def write_table(path: Path, table: Table, added: Mapping[str, Column]) -> None:
                 list(columns),
                 [None if column.missing_N is None else column.missing_N[part] for column in columns.values()],
                 layer=path.stem,
-                driver="GPKG",
+                **GEOPACKAGE,
                 geometry_type=table.geometry_type,
                 crs=table.crs.to_wkt(),
                 append=first > 0,
