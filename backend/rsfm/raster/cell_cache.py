@@ -1,8 +1,8 @@
 """Keeps decoded cells of rasters, up to a limit of bytes; forgets those used longest ago first.
 
-A cell is kept from the second time on that it is decoded: most cells of a large collection never come back, and
-memory that is new to the process costs a fifth of the time that decoding takes. Cells lie side by side in slabs, which
-the system hands out faster than small arrays. A slab is forgotten as a whole.
+A cell is kept from the second time on that it is decoded, unless all are to be kept: most cells of a large collection
+never come back, and memory that is new to the process costs a fifth of the time that decoding takes. Cells lie side by
+side in slabs, which the system hands out faster than small arrays. A slab is forgotten as a whole.
 """
 
 import math
@@ -40,8 +40,13 @@ class CellCache:
         nbytes: of all slabs.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes, self.nbytes = limit_bytes, 0
+    def __init__(self, limit_bytes: int, at_once: bool = False) -> None:
+        """Start empty.
+
+        Args:
+            at_once: keep a cell from the first time on.
+        """
+        self.limit_bytes, self.at_once, self.nbytes = limit_bytes, at_once, 0
         self._cells: dict[Any, tuple[Cell, int]] = {}
         self._seen: set[Any] = set()
         self._slabs: OrderedDict[int, _Slab] = OrderedDict()
@@ -57,10 +62,10 @@ class CellCache:
             return cell
 
     def room(self, key: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Room | None:
-        """Find memory for a cell, forgetting others; None the first time, and when it is larger than the limit."""
+        """Find memory for a cell, forgetting others; None when it is not to be kept, or larger than the limit."""
         size = math.prod(shape) * dtype.itemsize
         with self._lock:
-            if key not in self._seen:
+            if not self.at_once and key not in self._seen:
                 if len(self._seen) >= MOST_SEEN:
                     self._seen.clear()
                 self._seen.add(key)
@@ -71,7 +76,7 @@ class CellCache:
             if slab is None:
                 return None
             start = slab.used
-            slab.used += -(-size // ALIGNMENT) * ALIGNMENT
+            slab.used += _aligned(size)
             return Room(slab.memory[start : start + size].view(dtype).reshape(shape), self._newest)
 
     def put(self, key: Any, room: Room, valid_HW: np.ndarray | None) -> Cell:
@@ -87,7 +92,7 @@ class CellCache:
     def _add_slab(self, size: int) -> "_Slab | None":
         if size > self.limit_bytes:
             return None
-        size = max(size, min(SLAB_BYTES, self.limit_bytes // 4))
+        size = max(_aligned(size) * (min(SLAB_BYTES, self.limit_bytes // 4) // _aligned(size)), size)
         while self.nbytes + size > self.limit_bytes:
             number, oldest = self._slabs.popitem(last=False)
             self.nbytes -= len(oldest.memory)
@@ -98,6 +103,10 @@ class CellCache:
         self.nbytes += size
         self._slabs[self._newest] = _Slab(size)
         return self._slabs[self._newest]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 class _Slab:

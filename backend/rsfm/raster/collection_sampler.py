@@ -3,7 +3,7 @@
 A batch depends on the seed and its index alone: training resumes anywhere, and threads do not change it. A window lies
 on the pixels of the raster it is drawn from, its anchor; other dates are warped onto them. Windows are drawn first and
 then read together, so that a block of a file is decoded once for all that show it; refused ones are drawn again.
-Shape letters: N windows, T dates, C bands, H rows, W columns, E entries.
+Shape letters: N windows, P windows that are proposed, Q both, T dates, C bands, H rows, W columns, E entries.
 """
 
 from bisect import bisect_right
@@ -36,6 +36,8 @@ ALONE_TRIES = 16
 """Windows drawn in place of one that has no other date."""
 CROWDED_TRIES = 16
 """Windows in a row that show the ground of others of the batch, after which the ground counts as used up."""
+FEW, FEW_TIMES = 32, 4
+"""Of so few windows that wait, several are drawn at once, as each round has its own cost."""
 NO_OTHERS = np.empty(0, int)
 NOWHERE = (0.0, 0.0, 0.0, 0.0)
 DATE_TRIES = 8
@@ -89,7 +91,6 @@ class CollectionSampler:
         self.entries = [entries[number] for number in large]
         self.areas = [areas[number] for number in large]
         self.files: OpenFiles = like.files if like else OpenFiles()
-        self.reader: WindowReader = like.reader if like else WindowReader()
         found = common_bands(self.entries)
         self.rasters = [
             EntryRaster(entry, self.files, numbers, found.names)
@@ -99,6 +100,8 @@ class CollectionSampler:
         self._timeline = Timeline(self.entries, self.rules.min_gap_days)
         self._places = SamePlace(self.entries)
         pixels_E = np.array([area.height * area.width for area in self.areas], np.float64)
+        bytes_E = [np.dtype(entry.dtype).itemsize * self.bands for entry in self.entries]
+        self.reader: WindowReader = like.reader if like else WindowReader.of(int(pixels_E @ bytes_E))
         self.windows = max(1, int(pixels_E.sum() / size**2))
         self._edges: list[float] = np.cumsum(pixels_E / pixels_E.sum())[:-1].tolist()
         self._validation = validation
@@ -183,43 +186,53 @@ class CollectionSampler:
         """Draw a window for each of some slots that fits by its place alone, and take its ground."""
         draws: dict[int, Draw] = {}
         while waiting:
-            drawn = {number: self._draw(batch.slots[number]) for number in waiting}
-            found = {number: place for number, place in drawn.items() if place is not None}
-            where = spots([(self.rasters[entry].grid, window) for entry, window in found.values()])
-            for number, spot in zip(found, where, strict=True):
-                batch.boxes_N4[number] = spot.box
-            shared_PN = overlaps(batch.boxes_N4[list(found)], batch.boxes_N4)
-            for (number, (entry, window)), spot, shared_N in zip(found.items(), where, shared_PN, strict=True):
-                draw = self._place(batch, number, Draw(entry, window, spot, NO_OTHERS), shared_N, dates)
+            times = 1 if len(waiting) > FEW else FEW_TIMES
+            drawn = [(number, self._draw(batch.slots[number])) for number in waiting for _ in range(times)]
+            found = [(number, *place) for number, place in drawn if place is not None]
+            where = spots([(self.rasters[entry].grid, window) for _, entry, window in found])
+            boxes_P4 = np.array([spot.box for spot in where]).reshape(-1, 4)
+            shared_PQ = overlaps(boxes_P4, np.concatenate([boxes_P4, batch.boxes_N4]))
+            taken_Q = np.concatenate([np.zeros(len(found), bool), batch.taken_N])
+            for row, ((number, entry, window), spot) in enumerate(zip(found, where, strict=True)):
+                if number in draws:
+                    continue
+                crowded = bool((shared_PQ[row] & taken_Q).any())
+                draw = self._place(batch, number, Draw(entry, window, spot, NO_OTHERS), crowded, dates)
                 if draw is not None:
-                    draws[number], batch.taken_N[number], batch.crowded = draw, True, 0
+                    draws[number], taken_Q[row], batch.crowded = draw, True, 0
+                    batch.boxes_N4[number], batch.taken_N[number] = spot.box, True
             waiting = [number for number in waiting if number not in draws]
         return draws
 
     def _draw(self, slot: Slot) -> tuple[int, Window] | None:
-        """Draw an entry and a window of it; None if it is of another class than the slot's.
-
-        Raises:
-            UserError: after too many tries.
-        """
-        slot.tries += 1
-        if slot.tries > TRIES:
-            raise UserError(self._complaint(slot), "window")
+        """Draw an entry and a window of it; None if it is of another class than the slot's."""
         if self._classes is None or slot.class_number is None:
             return self._draw_uniformly(slot.random)
         entry, window = self._classes.draw(slot.random, slot.class_number, self.size)
         if self._classes.fits(entry, window, slot.class_number):
             return entry, window
+        self._count(slot)
         slot.refused["class"] += 1
         return None
 
-    def _place(self, batch: Batch, number: int, draw: Draw, shared_N: np.ndarray, dates: int) -> Draw | None:
+    def _count(self, slot: Slot) -> None:
+        """Count a try.
+
+        Raises:
+            UserError: there were too many.
+        """
+        slot.tries += 1
+        if slot.tries > TRIES:
+            raise UserError(self._complaint(slot), "window")
+
+    def _place(self, batch: Batch, number: int, draw: Draw, crowded: bool, dates: int) -> Draw | None:
         """Add the other dates to a draw; None if it does not fit by its place.
 
         Args:
-            shared_N: which slots' ground it would share.
+            crowded: it would share the ground of another window.
         """
         slot, box = batch.slots[number], draw.spot.box
+        self._count(slot)
         if not self._held_out.covers(box) if self._validation else self._held_out.touches(box):
             slot.refused["held out"] += 1
             return None
@@ -228,7 +241,7 @@ class CollectionSampler:
             if not len(draw.others) and slot.alone < ALONE_TRIES:
                 slot.alone += 1
                 return None
-        if not batch.full and (shared_N & batch.taken_N).any():
+        if crowded and not batch.full:
             batch.crowded += 1
             batch.full = batch.crowded == CROWDED_TRIES
             return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from rsfm.raster.decoded_cache import DecodedCache, Rates, pays, room_for
 from rsfm.raster.entry_raster import EntryRaster
 from rsfm.raster.reader import Raster
-from rsfm.raster.window_reader import MEMORY, WindowReader
+from rsfm.raster.window_reader import WindowReader
 
 GB = 10**9
 LEAST_SHARE = 0.05
@@ -35,14 +35,12 @@ def advice(
     rasters: Sequence[EntryRaster],
     seconds: float,
     measured: Callable[[Raster], Rates],
-    memory: int = MEMORY,
 ) -> str:
     """Say what decoding took of a training, where the disk would have saved most of it; else empty.
 
     Args:
         seconds: that the training lasted.
         measured: how fast a raster is decoded and written; asked only if it matters.
-        memory: bytes of decoded pixels that are kept anyway.
     """
     if reader.decoded_seconds < LEAST_SHARE * seconds:
         return ""
@@ -50,7 +48,7 @@ def advice(
     total = sum(map(_size, looked_at)) * len(rasters) // len(looked_at)
     with rasters[0].lend() as file:
         rates = measured(file)
-    if not pays(total, memory, reader.decoded_bytes / total, rates):
+    if not pays(total, reader.memory_bytes, reader.decoded_bytes / total, rates):
         return ""
     return (
         f"Decoding the rasters took threads {reader.decoded_seconds / seconds:.0%} of the training's time. Decoded on "

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 
 from rsfm.errors import UserError
 from rsfm.raster.cell_cache import Cell, CellCache
@@ -25,7 +26,11 @@ from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
 
 MEMORY = 512 * 2**20
-"""Bytes of decoded cells that are kept."""
+"""Bytes of decoded cells that are kept, where not all can be."""
+FREE_SHARE = 0.25
+"""Of the free memory that may be used to keep all cells."""
+SPARE = 1.15
+"""Of what is needed for all cells, for those at edges and for validity."""
 THREADS = 2
 OPEN_FILES = 64
 """Rasters whose handles are kept open; beyond them, those of the one used longest ago are closed."""
@@ -64,20 +69,28 @@ class WindowReader:
     What is read is the same as by `Raster.read_native`, whatever the threads, the memory and the other windows.
 
     Attributes:
+        memory_bytes: of decoded cells that are kept.
         disk: rasters that were added to it are taken from there.
         decoded_seconds, decoded_bytes: processor's time spent on decoding so far, and what it gave.
     """
 
-    def __init__(self, memory_bytes: int = MEMORY, threads: int = THREADS, disk: DecodedCache | None = None) -> None:
+    def __init__(
+        self,
+        memory_bytes: int = MEMORY,
+        threads: int = THREADS,
+        disk: DecodedCache | None = None,
+        keep_all: bool = False,
+    ) -> None:
         """Start with nothing kept.
 
         Args:
             memory_bytes: of decoded cells to keep; besides them, each thread holds one.
             disk: rasters that were added to it are taken from there.
+            keep_all: the memory holds all cells, so that each is kept at once.
         """
-        self.disk = disk
+        self.disk, self.memory_bytes = disk, memory_bytes
         self.decoded_seconds, self.decoded_bytes = 0.0, 0
-        self._cache = CellCache(memory_bytes)
+        self._cache = CellCache(memory_bytes, keep_all)
         self._pool = ThreadPoolExecutor(threads, "window-reader")
         self._local = threading.local()
         self._used: OrderedDict[Raster, None] = OrderedDict()
@@ -88,6 +101,17 @@ class WindowReader:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+    @classmethod
+    def of(cls, decoded_bytes: int) -> "WindowReader":
+        """Return one that keeps all of some rasters, if memory is plenty for that, or as much as usual.
+
+        Args:
+            decoded_bytes: of all the rasters.
+        """
+        needed = math.ceil(SPARE * decoded_bytes)
+        fits = needed <= max(MEMORY, FREE_SHARE * psutil.virtual_memory().available)
+        return cls(max(needed, MEMORY) if fits else MEMORY, keep_all=fits)
 
     @property
     def kept_bytes(self) -> int:

@@ -15,7 +15,7 @@ from rsfm.errors import UserError
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.resampled import Resampled
-from rsfm.raster.window_reader import Patch, Request, WindowReader
+from rsfm.raster.window_reader import MEMORY, Patch, Request, WindowReader
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LAYOUTS = {
@@ -175,6 +175,17 @@ def test_what_fits_in_memory_is_kept_from_its_second_decoding_on_and_the_rest_is
                     assert_same_pixels(reader.read(requests), pixels)
                     assert reader.kept_bytes <= memory
             assert len(reads) in decoded
+
+
+def test_rasters_that_memory_holds_are_decoded_once_for_all(make_raster):
+    pixels = noise()
+    with open_raster(str(make_raster(pixels, **LAYOUTS["tiles"]))) as raster, WindowReader.of(pixels.nbytes) as reader:
+        for _ in range(3):
+            assert_same_pixels(reader.read([Request(raster, raster.grid.window)]), pixels)
+        assert reader.decoded_bytes == pixels.nbytes
+        assert reader.kept_bytes <= reader.memory_bytes
+    with WindowReader.of(10**15) as reader:
+        assert reader.memory_bytes == MEMORY
 
 
 def test_several_rasters_are_read_by_several_callers_at_once(make_raster):
