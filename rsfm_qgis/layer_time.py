@@ -9,6 +9,8 @@ from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 
 from rsfm_qgis.compatibility import FIXED_RASTER_RANGE, FIXED_VECTOR_RANGE
 
+SCOPE, TIME = "rsfm", "time"
+ISO = Qt.DateFormat.ISODate
 DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?")
 
 
@@ -37,15 +39,21 @@ def time_of(date: str) -> QgsDateTimeRange | None:
 
 
 def widen_project_time(project: QgsProject, layers: list[QgsMapLayer]) -> None:
-    """Let the time slider reach over dated layers, where the project said nothing of time yet."""
+    """Let the time slider reach over layers of several dates, unless the user chose its range."""
     settings = project.timeSettings()
+    known, chosen = settings.temporalRange(), project.readEntry(SCOPE, TIME)[0]
     ranges = [
         layer.temporalProperties().fixedTemporalRange() for layer in layers if layer.temporalProperties().isActive()
     ]
-    if len(ranges) < 2 or not settings.temporalRange().isInfinite():
+    if len({range.begin().toString(ISO) for range in ranges}) < 2:
         return
+    if not known.isInfinite():
+        if chosen != known.begin().toString(ISO) + known.end().toString(ISO):
+            return
+        ranges.append(known)
     begin, end = min(range.begin() for range in ranges), max(range.end() for range in ranges)
     settings.setTemporalRange(QgsDateTimeRange(begin, end))
+    project.writeEntry(SCOPE, TIME, begin.toString(ISO) + end.toString(ISO))
 
 
 def _midnight(day: QDate) -> QDateTime:

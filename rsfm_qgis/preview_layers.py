@@ -40,6 +40,8 @@ def show(project: QgsProject, folder: str, title: str, preview: Output, only_the
     project.addMapLayer(layer, False)
     is_small = any(node.layer().customProperty(KEY) for node in group.findLayers() if node.layer() is not None)
     group.insertLayer(1 if is_small else 0, layer).setExpanded(not is_small)
+    group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
+    group.setExpanded(True)
     return True
 
 

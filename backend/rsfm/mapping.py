@@ -108,7 +108,7 @@ def _map_view(network: TileNetwork, place: Place, batch: int, show: Show, run: R
 
     def work(window: Window) -> float:
         layout = lay_out(raster.grid, window, plan)
-        return len(layout.rows) * len(layout.columns)
+        return -(-len(layout.rows) * len(layout.columns) // batch) * batch  # the last batch is filled up
 
     window = view_window(run, raster.grid, area.window, work)
     if window is None:

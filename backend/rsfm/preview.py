@@ -34,7 +34,7 @@ GROWTH = 0.01
 """A preview waits for this share of the time since the first one, so that a long run does not tell of thousands."""
 MOST_TIME = 0.01
 """Share of the time that goes into writing previews."""
-MOST_WORK = 0.015
+MOST_WORK = 0.02
 """Share of the work that is done twice to have the part on the screen first."""
 
 

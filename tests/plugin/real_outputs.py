@@ -1,6 +1,7 @@
 """Outputs of real jobs on real rasters, for tests of how they look: runs in the backend's Python, prints folders.
 
-Arguments: a folder of rasters, a folder to work in. Two dates are cut from Sentinel-2 tiles, with nodata in a corner.
+Arguments: a folder of rasters, a folder to work in. Dates of a Sentinel-2 tile are mirrored
+up to size, with nodata in a corner.
 """
 
 import json
@@ -8,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import rasterio
 from rsfm import cli
 
@@ -18,11 +20,13 @@ DATES = ("20150711", "20150830", "20150909")
 SIDE, SMALL = 640, 160
 
 
-def crop(source, target, side):
-    """Copy the upper left part of a raster and make a corner of it nodata."""
+def copy(source, target, side):
+    """Copy a raster, mirrored up to a size, and make a corner of it nodata."""
     with rasterio.open(source) as file:
-        pixels_CHW = file.read([2, 3, 4, 8], window=((0, side), (0, side)))
-        pixels_CHW[:] = pixels_CHW.clip(1)
+        pixels_CHW = file.read([2, 3, 4, 8]).clip(1)
+        _, height, width = pixels_CHW.shape
+        beyond = ((0, 0), (0, max(side - height, 0)), (0, max(side - width, 0)))
+        pixels_CHW = np.pad(pixels_CHW, beyond, "symmetric")[:, :side, :side]
         pixels_CHW[:, : side // 8, : side // 4] = 0
         shape = {"count": 4, "height": side, "width": side, "dtype": file.dtypes[0], "nodata": 0}
         with rasterio.open(target, "w", driver="GTiff", crs=file.crs, transform=file.transform, **shape) as made:
@@ -41,14 +45,18 @@ def main(data, work):
     os.chdir(work)
     large = [work / f"S2_{date}.tif" for date in DATES[:2]]
     for date, target in zip(DATES, large):
-        crop(data / "s2_slovenia" / f"S2_L1C_{date}.tif", target, SIDE)
+        copy(data / "s2_slovenia" / f"S2_L1C_{date}.tif", target, SIDE)
     (work / "dates").mkdir()
     for date in DATES:
-        crop(data / "s2_slovenia" / f"S2_L1C_{date}.tif", work / "dates" / f"S2_{date}.tif", SMALL)
+        copy(data / "s2_slovenia" / f"S2_L1C_{date}.tif", work / "dates" / f"S2_{date}.tif", SMALL)
     model = str(make_model(work / "model.safetensors", large[0]))
     mapping = {"raster": str(large[0]), "model": model, "device": "cpu"}
-    run(work, "segment", "segment", **mapping, polygons=True, minimum_area=40000)
-    run(work, "embed", "embed", **mapping)
+    run(work, "segment", "segment", **mapping, polygons=True, minimum_area=40000, probabilities=True)
+    run(work, "embed", "embed", **mapping, picture=True, index=True)
+    with rasterio.open(large[0]) as file:
+        x, y = file.xy(SIDE // 2, SIDE // 2)
+    index = next((work / "embed" / "outputs").glob("*index*.tif"))
+    run(work, "find_similar", "find_similar", index=str(index), like=f"{x},{y}")
     run(work, "detect_change", "detect_change", before=str(large[0]), after=str(large[1]), model=model)
     run(work, "several", "segment", **{**mapping, "raster": str(work / "dates")})
     run(work, "several_embedded", "embed", **{**mapping, "raster": str(work / "dates")})

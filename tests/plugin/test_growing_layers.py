@@ -37,7 +37,8 @@ def config(make_raster, tmp_path):
     raster = make_raster(np.kron(noise, np.ones((10, 10), "uint16")), "raster.tif")
     model = tmp_path / "model.safetensors"
     subprocess.run([os.environ["RSFM_PYTHON"], "-c", MAKE, str(ROOT), str(raster), str(model)], check=True)
-    return {"raster": str(raster), "model": str(model), "device": "cpu"}
+    tiling = {"tile_size": 96, "tile_overlap": 32}
+    return {"raster": str(raster), "model": str(model), "device": "cpu", "tiling": tiling}
 
 
 @pytest.fixture

@@ -30,8 +30,11 @@ from rsfm_qgis import layers, painting
 from rsfm_qgis.records import Output, read_record
 
 DATA = Path(os.environ.get("RSFM_TEST_DATA", ROOT.parent / "shared" / "data"))
-RUNS = ("segment", "embed", "detect_change", "several", "several_embedded")
+RUNS = ("segment", "embed", "find_similar", "detect_change", "several", "several_embedded")
 BLOCK = 512
+SUFFIXES = layers.RASTER_SUFFIXES | layers.VECTOR_SUFFIXES
+NO_LAYER = {"search_index"}
+"""Kinds that are for other jobs rather than for the eye."""
 TRANSPARENT = (0, 0, 0, 0)
 
 
@@ -78,6 +81,10 @@ def paint_colours(values_CHW, style):
     return found
 
 
+def paint_bytes(values_CHW, _style):
+    return paint_colours(values_CHW, {"bands": [1, 2, 3], "ranges": [(0, 255)] * 3})
+
+
 def class_names(style):
     return [each["name"] for each in style["classes"]]
 
@@ -88,6 +95,9 @@ KINDS = {
     "magnitude": Kind(paint_ramp, lambda style: [*ends(style)]),
     "change": Kind(paint_classes([(1, painting.CHANGED)]), lambda _: ["Changed"]),
     "embedding": Kind(paint_colours, lambda style: [f"PC{band}" for band in style["bands"]]),
+    "probability": Kind(lambda values, _: paint_ramp(values, {"minimum": 0, "maximum": 1}), lambda _: ["0", "1"]),
+    "similarity": Kind(paint_ramp, lambda style: [*ends(style)]),
+    "embedding_picture": Kind(paint_bytes, lambda _: []),
     "polygons": Kind(None, class_names),
     "change_polygons": Kind(None, lambda _: []),
 }  # fmt: skip
@@ -117,7 +127,8 @@ def outputs(made, *names):
 
 def each_once(made):
     """One output of every kind and file name, the first."""
-    return {(output.kind, Path(output.path).name): output for output in reversed(outputs(made))}
+    found = [output for output in reversed(outputs(made)) if Path(output.path).suffix in SUFFIXES]
+    return {(output.kind, Path(output.path).name): output for output in found if output.kind not in NO_LAYER}
 
 
 def render(layer, moment=None):
@@ -140,17 +151,20 @@ def render(layer, moment=None):
     image = job.renderedImage().convertToFormat(job.renderedImage().Format.Format_RGBA8888)
     data = image.constBits()
     data.setsize(image.byteCount())
-    lines = np.frombuffer(data, np.uint8).reshape(image.height(), image.bytesPerLine())
+    lines = np.frombuffer(bytes(data), np.uint8).reshape(image.height(), image.bytesPerLine())
     return lines[:, : image.width() * 4].reshape(image.height(), image.width(), 4).astype(float)
 
 
 def read(path):
-    """Read values_CHW with NaN for nodata, and the dataset's nodata, CRS and extent."""
+    """Read values_CHW as QGIS shows them, NaN for nodata; and the dataset's nodata and CRS."""
     dataset = gdal.Open(path)
-    values_CHW = np.atleast_3d(dataset.ReadAsArray().astype(float))
     values_CHW = dataset.ReadAsArray().astype(float).reshape(dataset.RasterCount, dataset.RasterYSize, -1)
     nodata = dataset.GetRasterBand(1).GetNoDataValue()
     values_CHW[values_CHW == nodata] = np.nan
+    for number, band_HW in enumerate(values_CHW, start=1):
+        band = dataset.GetRasterBand(number)
+        band_HW *= band.GetScale() or 1
+        band_HW += band.GetOffset() or 0
     return values_CHW, nodata, dataset.GetProjection()
 
 
@@ -232,7 +246,7 @@ def test_dates_are_one_group_with_the_newest_on_top_and_one_legend_open(project,
 
 
 def test_embeddings_of_all_dates_have_the_same_colours(qgis_app, made):
-    styles = [output.style for output in outputs(made, "several_embedded")]
+    styles = [output.style for output in outputs(made, "several_embedded") if output.kind == "embedding"]
     assert len(styles) == 3
     assert styles[0] == styles[1] == styles[2]
 
@@ -253,6 +267,13 @@ def test_time_slider_shows_the_layer_of_its_day(project, made, run):
     whole = project.timeSettings().temporalRange()
     assert whole.begin().toString("yyyy-MM-dd") == "2015-07-11"
     assert whole.end().toString("yyyy-MM-dd") == "2015-09-10"
+
+
+def test_time_range_that_the_user_chose_stays(project, made):
+    chosen = day("2020-01-01")
+    project.timeSettings().setTemporalRange(chosen)
+    list(layers.add_run(project, made / "several"))
+    assert project.timeSettings().temporalRange() == chosen
 
 
 def test_a_year_or_a_month_is_as_long_as_it_is(qgis_app):
