@@ -53,7 +53,8 @@ class Tracer:
         self._above_W = numbers_HW[-1].copy()
         complete = [number for number in self._open if self._last_row_N[number - 1] < self._row]
         for number in complete:
-            yield number, _joined(self._open.pop(number))
+            for polygon in shapely.get_parts(_joined(self._open.pop(number))):  # smoothing may pinch one apart
+                yield number, polygon
 
 
 def _trace(
@@ -90,11 +91,11 @@ def _with_nodes(points_V2: np.ndarray, length_R: np.ndarray, nodes: np.ndarray) 
     following = np.arange(1, len(points_V2) + 1)
     following[end_R - 1] = end_R - length_R
     way_V2 = points_V2[following] - points_V2
-    steps_V = np.abs(way_V2).sum(axis=1)
+    steps_V = np.gcd(*np.abs(way_V2).T)  # corners of pixels that an edge goes through, its end among them
     start_V = np.cumsum(steps_V) - steps_V
     of = np.repeat(np.arange(len(points_V2), dtype=np.int32), steps_V)
     step = np.arange(len(of), dtype=np.int32) - start_V.astype(np.int32)[of]
-    all_2 = points_V2[of] + np.sign(way_V2)[of] * step[:, None]
+    all_2 = points_V2[of] + (way_V2 // np.maximum(steps_V, 1)[:, None])[of] * step[:, None]
     kept = (step == 0) | nodes[all_2[:, 1], all_2[:, 0]]
     ring_V = np.repeat(np.arange(len(length_R)), length_R)
     return all_2[kept], np.bincount(ring_V[of[kept]], minlength=len(length_R))
@@ -116,7 +117,22 @@ def _smooth(polygons_P: np.ndarray, smoothing: Smoothing) -> np.ndarray:
     sides = np.array([smoothing.width, smoothing.height])
     scaled_P = shapely.transform(polygons_P, lambda points_V2: points_V2 * sides)
     kept_P = shapely.coverage_simplify(scaled_P, smoothing.tolerance, simplify_boundary=False)
-    return np.asarray(shapely.transform(kept_P, lambda points_V2: np.rint(points_V2 / sides)))
+    return _part_where_they_touch(shapely.transform(kept_P, lambda points_V2: np.rint(points_V2 / sides)))
+
+
+def _part_where_they_touch(polygons_P: np.ndarray) -> np.ndarray:
+    """Give edges the vertices that lie on them, and take polygons apart where their own do: simplifying leaves these."""
+    if not len(polygons_P):
+        return polygons_P
+    _, points_V2, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons_P)
+    points_V2 = np.delete(points_V2, ring_ends[1:] - 1, axis=0).astype(np.int32)
+    nodes = np.zeros(points_V2.max(axis=0)[::-1] + 1, bool)
+    nodes[points_V2[:, 1], points_V2[:, 0]] = True
+    points_V2, length_R = _with_nodes(points_V2, np.diff(ring_ends) - 1, nodes)
+    parted_P = _polygons(points_V2, length_R, np.diff(polygon_ends))
+    touching_P = ~shapely.is_valid(parted_P)
+    parted_P[touching_P] = shapely.make_valid(parted_P[touching_P], method="structure", keep_collapsed=False)
+    return parted_P
 
 
 def _joined(parts: list[shapely.Polygon]) -> shapely.Geometry:
