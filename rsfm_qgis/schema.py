@@ -181,9 +181,22 @@ def _field(name: str, entry: dict[str, Any], required: bool, definitions: dict[s
         step=entry.get("multipleOf"),
         decimals=0 if entry.get("type") == "integer" else entry.get("decimals"),
         choices=tuple(Choice(*pair) for pair in zip(choices, titles)),
-        fields=_fields(entry, definitions) if kind == "group" else (),
+        fields=_with_defaults(_fields(entry, definitions), entry.get("default") or {}) if kind == "group" else (),
         options=options,
         details={key: value for key, value in entry.items() if key in DETAILS},
+    )
+
+
+def _with_defaults(fields: tuple[Field, ...], said: dict[str, Any]) -> tuple[Field, ...]:
+    """Return the fields of a group with the defaults that the group itself says."""
+    return tuple(
+        field._replace(
+            default=said[field.name],
+            fields=_with_defaults(field.fields, said[field.name] or {}) if field.kind == "group" else field.fields,
+        )
+        if field.name in said
+        else field
+        for field in fields
     )
 
 
