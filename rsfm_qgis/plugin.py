@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from qgis.core import QgsApplication, QgsProject
-from qgis.PyQt.QtCore import QObject, Qt
+from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QIcon
 from qgis.PyQt.QtWidgets import QAction
 
@@ -38,6 +38,9 @@ class Plugin(QObject):
         self.dock: Dock | None = None
         self._options: OptionsFactory | None = None
         self._actions: list[QAction] = []
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self.initProcessing)
 
     def initProcessing(self) -> None:
         """Add the toolbox's algorithms; all that qgis_process asks for."""
@@ -46,7 +49,7 @@ class Plugin(QObject):
 
     def initGui(self) -> None:
         """Add the dock, the actions of the Raster menu, the algorithms and the options page."""
-        self.initProcessing()
+        self._later.start(0)  # the algorithms in a turn of their own
         self.client = BackendClient(self)
         self.runs = RunList(self.client, QgsProject.instance(), self)
         self.collections = CollectionList(QgsProject.instance(), self)
@@ -69,6 +72,7 @@ class Plugin(QObject):
 
     def unload(self) -> None:
         """Remove all of it; runs go on."""
+        self._later.stop()
         for action in self._actions:
             self._iface.removePluginRasterMenu(MENU, action)
             action.deleteLater()
