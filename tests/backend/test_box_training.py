@@ -170,14 +170,16 @@ def test_a_loaded_detector_gives_what_the_saved_one_gave_whatever_the_batch(work
     network = DetectorNetwork(
         load_detector(model_file.load(str(work["model"]))), model_file.read_card(str(work["model"])).statistics
     )
-    pixels_BCSS = torch.rand(3, 4, 96, 96) * 2000
+    pixels_BCSS = torch.rand(3, 4, 96, 96, generator=torch.Generator().manual_seed(0)) * 2000
     valid_BSS = torch.ones(3, 96, 96, dtype=torch.bool)
     with torch.inference_mode():
         together = network(pixels_BCSS, valid_BSS)
         alone = [network(pixels_BCSS[i : i + 1], valid_BSS[i : i + 1])[0] for i in range(3)]
     for one, other in zip(together, alone, strict=True):
         assert len(one.score_N) == len(other.score_N) > 0
-        torch.testing.assert_close(one.corners_N4, other.corners_N4, atol=1e-3, rtol=1e-4)
+        apart_NN = torch.cdist(one.corners_N4, other.corners_N4)  # scores that are nearly equal may change places
+        assert apart_NN.amin(1).max() < 0.01
+        assert apart_NN.amin(0).max() < 0.01
 
 
 @pytest.mark.parametrize(
