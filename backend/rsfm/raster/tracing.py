@@ -121,7 +121,7 @@ def _smooth(polygons_P: np.ndarray, smoothing: Smoothing) -> np.ndarray:
 
 
 def _part_where_they_touch(polygons_P: np.ndarray) -> np.ndarray:
-    """Give edges the vertices that lie on them, and take polygons apart where their own do: simplifying leaves these."""
+    """Give edges the vertices that lie on them, and part polygons where their own do: simplifying leaves these."""
     if not len(polygons_P):
         return polygons_P
     _, points_V2, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons_P)
