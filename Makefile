@@ -42,7 +42,7 @@ demo: setup ## Pretrain, fine-tune and map a made scene (or RASTER= LABELS= BEFO
 	  $(if $(BEFORE),--before '$(BEFORE)') $(if $(AFTER),--after '$(AFTER)') $(if $(MINUTES),--minutes $(MINUTES))
 
 test: setup check ## Run all tests: the backend without QGIS, the plugin in QGIS, the whole path in a QGIS window.
-	OMP_NUM_THREADS=2 $(PYTHON) -m pytest tests/backend
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile tests/backend
 	QT_QPA_PLATFORM=offscreen $(QGIS_PYTHON) -m pytest tests/plugin
 	$(MAKE) --no-print-directory package
 	$(QGIS_PYTHON) -m pytest -p no:pytest_qgis tests/e2e

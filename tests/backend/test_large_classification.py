@@ -92,6 +92,7 @@ def peaks(folder, model, heights, width):
     return found
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_height(tmp_path, model):
     found = peaks(tmp_path, model, (2048, 8192), 6000)
     for low, high in found.values():

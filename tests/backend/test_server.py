@@ -161,7 +161,7 @@ def test_killed_worker_is_reported_as_lost(server, tmp_path, noise_raster):
 
 
 def test_stopped_and_resumed_run_gives_the_weights_of_an_uninterrupted_one_bit_for_bit(server, tmp_path, noise_raster):
-    training = {"minutes": 0, "epochs": 30, "batch_size": 4}
+    training = {"minutes": 0, "epochs": 60, "batch_size": 4}
     config = {**pretrain(noise_raster), "training": training}
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config))

@@ -20,6 +20,7 @@ from .toy_model import make_model, same, write_config
 
 HEIGHT, WIDTH = 2700, 80
 TILING = {"tile_size": 128, "tile_overlap": 32}
+MORE = [("halo", 3), ("blend", 2), ("area", 2), ("area", 3), ("embed", 2), ("embed", 3)]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -71,8 +72,10 @@ def digests(outputs):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(outputs.glob("*.tif"))}
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("name", ["halo", "blend", "area", "embed"])
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [("halo", 2), ("blend", 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)],
+)
 def test_processes_that_share_the_rows_write_the_same_file_as_one(name, processes, work, tmp_path):
     job, config, alone = case(work, name)
     folder = tmp_path / "run"
@@ -105,7 +108,9 @@ def kill(process, folder):
     process.wait()
 
 
-@pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(3, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(2, 1), (2, 3)])]
+)
 def test_killed_processes_go_on_in_another_number_to_the_same_file(before, after, work, tmp_path):
     job, config, alone = case(work, "blend")
     folder = tmp_path / "run"
