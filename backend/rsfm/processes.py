@@ -8,6 +8,7 @@ finishes the job alone. So a run that lost its processes goes on with any number
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def together(work: Work, run: Run) -> dict[str, Any]:
                 _share_out(work, run, paused)
     finally:
         _tell(None)
+        _part()
 
 
 def help_along(work: Work) -> int:
@@ -87,6 +89,7 @@ def help_along(work: Work) -> int:
     while (told := _tell(None)) is not None:
         folder, shares = told
         _gather(_compute(work, Path(folder), shares[rank], None))
+    _part()
     return 0
 
 
@@ -155,6 +158,16 @@ def _gather(what: Any) -> list[Any]:
     found: list[Any] = [None] * world()[1]
     distributed.all_gather_object(found, what)
     return found
+
+
+def _part() -> None:
+    """Leave when all have heard the last word: a connection that closes earlier ends its other side with an error."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        with suppress(RuntimeError):  # another process is gone already
+            distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _meet() -> None:
