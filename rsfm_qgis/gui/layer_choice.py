@@ -27,6 +27,8 @@ class LayerChoice(QWidget):
         known = QgsProviderRegistry.instance().providerList()
         self.combo.setExcludedProviders([name for name in known if name not in providers])
         self.combo.setAllowEmptyLayer(allow_empty)
+        if allow_empty:
+            self.combo.setLayer(None)  # nothing, until something is chosen
         self.button = QToolButton()
         self.button.setText("\u2026")
         self.button.setToolTip(self.tr("Choose a file"))

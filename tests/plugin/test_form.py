@@ -218,3 +218,15 @@ def test_jobs_that_take_a_rectangle_only_offer_no_polygons(workspace):
     forms = {job: Form(schema.jobs()[job].fields, workspace) for job in ("pretrain", "detect_change", "segment")}
     offers = {job: form.editor("area").combo.findText("Polygons of a layer") >= 0 for job, form in forms.items()}
     assert offers == {"pretrain": False, "detect_change": False, "segment": True}
+
+
+@pytest.mark.parametrize("job", schema.jobs())
+def test_what_may_be_empty_is_empty_until_something_is_chosen(workspace, make_raster, make_polygons, job):
+    raster = QgsRasterLayer(str(make_raster(np.zeros((1, 8, 8), "uint8"))), "image")
+    labels = QgsVectorLayer(str(make_polygons([(0, 0, 2, 1)])), "labels")
+    workspace.project.addMapLayers([raster, labels])
+    form = Form(schema.jobs()[job].fields, workspace)
+    optional = [field.name for field in form.fields if field.optional and field.kind in {"raster", "vector"}]
+    assert {name: form.editor(name).value() for name in optional} == dict.fromkeys(optional)
+    workspace.project.addMapLayer(QgsRasterLayer(raster.source(), "another"))
+    assert {name: form.editor(name).value() for name in optional} == dict.fromkeys(optional)
