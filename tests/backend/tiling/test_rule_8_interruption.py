@@ -32,11 +32,16 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def tall_work(tmp_path_factory):
+    return make_work(tmp_path_factory.mktemp("tall"), 4 * HEIGHT, ["embed"])
+
+
+@pytest.fixture(scope="module")
 def long_work(tmp_path_factory):
     return make_work(tmp_path_factory.mktemp("long"), 20 * HEIGHT)
 
 
-def make_work(folder, height):
+def make_work(folder, height, jobs=("segment", "embed")):
     """Make a raster of a few rows of blocks, a model, and what an uninterrupted run makes of them."""
     random_state = np.random.default_rng(0)
     coarse = np.kron(random_state.normal(1500, 600, (3, height // 20, WIDTH // 20)), np.ones((20, 20)))
@@ -50,7 +55,7 @@ def make_work(folder, height):
     model = make_model(folder / "model.safetensors", raster)
     config = {"raster": str(raster), "model": str(model), "tiling": TILING, "device": "cpu"}
     wholes, seconds = {}, {}
-    for job in ("segment", "embed"):
+    for job in jobs:
         file = write_config(folder, "config", **config, **ASKED[job])
         process = start(folder, ["run", job, str(file), "--run", str(folder / job)])
         wait_for_mapping(folder / job, process)
@@ -220,21 +225,24 @@ until [ -s "$1"/run/checkpoints/rows/embedding.partial.journal ]; do
   sleep 0.01
   kill -0 $run 2> /dev/null || exit 78
 done
+kill -STOP $run
 cat /dev/zero > "$1/filler" 2> /dev/null
+kill -CONT $run
 wait $run
 echo $? > "$1/../code"
 cp "$1"/run/run.json "$1"/run/checkpoints/rows/embedding.partial.journal "$1/.."
 rm "$1/filler"
 "$2" -m rsfm resume "$1/run" && cp -r "$1/run/outputs" "$1/.."
 """
-"""A disk of its own, which another program fills up once rows are done."""
+"""A disk of its own, which another program fills up once rows are done; the run waits for it, so that it cannot end
+before."""
 
 
 @pytest.mark.skipif(not shutil.which("unshare"), reason="needs Linux's unshare, to mount a small disk")
-def test_8_4_8_a_disk_that_fills_up_in_mid_run_is_said_and_the_rest_is_made_later(work, tmp_path):
+def test_8_4_8_a_disk_that_fills_up_in_mid_run_is_said_and_the_rest_is_made_later(tall_work, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    config = write_config(tmp_path, "config", **work["config"])
+    config = write_config(tmp_path, "config", **tall_work["config"])
     command = ["unshare", "-rm", "sh", "-c", FILL, "sh", str(disk), sys.executable, str(config)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     if done.returncode in (1, 77):
@@ -245,5 +253,7 @@ def test_8_4_8_a_disk_that_fills_up_in_mid_run_is_said_and_the_rest_is_made_late
     assert "Free some space" in errors
     assert "Traceback" not in errors
     entries = [json.loads(line) for line in (tmp_path / "embedding.partial.journal").read_text().splitlines()]
-    assert [entry["row"] for entry in entries] == [512 * index for index in range(len(entries))]
-    assert same(tmp_path / "outputs", work["embed"])
+    ends = [entry["row"] + entry["height"] for entry in entries]
+    assert [entry["row"] for entry in entries] == [0, *ends[:-1]]
+    assert 0 < ends[-1] < HEIGHT
+    assert same(tmp_path / "outputs", tall_work["embed"])
