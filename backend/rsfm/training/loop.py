@@ -1,8 +1,8 @@
 """The loop that trains any method: one step after another until the budget is spent."""
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -13,19 +13,16 @@ from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
-from rsfm.training.optimizer import (
-    clip_each,
-    learning_rate,
-    make_optimizer,
-    set_learning_rate,
-    set_weight_decay,
-    weight_decay,
-)
+from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
+from rsfm.training.step import take_step
 
 CHECKPOINT_EVERY_SECONDS = 300
 METRIC_EVERY_SECONDS = 1
 VALIDATE_EVERY_SECONDS = 20
+
+
+Watcher = Callable[[Method, Position], None]
 
 
 class Budget(NamedTuple):
@@ -69,12 +66,14 @@ def train(
     fabric: Fabric,
     run: Run,
     validate: Callable[[int], Sample] | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> Position:
     """Train a method until its budget is spent; continues from the run's checkpoint if it has one.
 
     Args:
         batch: makes the sample of a step, the same for the same step; called in other threads, ahead of the steps.
         validate: makes the sample of a step that is not learned from.
+        watchers: look at the method after each checkpoint; they leave it and the random numbers as they were.
 
     Returns:
         Where the training stands at its end.
@@ -96,10 +95,8 @@ def train(
     with Prefetch(batch, position.step, config.readers) as coming:
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
-            loss = _step(wrapped, optimizer, sample, config, budget, position, fabric)
-            for text in set(loss.warnings) - told:
-                told.add(text)
-                run.warning(text)
+            loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fabric)
+            _tell(loss, told, run)
             method.after_step(progress)
             now = time.monotonic()
             position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
@@ -113,6 +110,8 @@ def train(
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 saved = now
                 checkpoint.save(run.checkpoints, method, optimizer, position)
+                for watch in watchers:
+                    watch(method, position)
             try:
                 run.check()
             except Stopped:
@@ -139,33 +138,11 @@ def _memory_format(method: Method) -> torch.memory_format:
     return torch.channels_last if convolves else torch.contiguous_format
 
 
-def _step(
-    method: Any,
-    optimizer: Any,
-    sample: Sample,
-    config: TrainingConfig,
-    budget: Budget,
-    position: Position,
-    fabric: Fabric,
-) -> Loss:
-    progress = budget.progress(position)
-    set_learning_rate(optimizer, learning_rate(config, progress, budget.epochs(position)))
-    set_weight_decay(optimizer, weight_decay(config, progress))
-    loss: Loss = method.loss(sample, progress)
-    if not torch.isfinite(loss.total):
-        raise UserError(
-            f"The loss became {loss.total.item()} at step {position.step}. The last checkpoint is kept. "
-            "Lower the 'Learning rate' and press Run again."
-        )
-    optimizer.zero_grad(set_to_none=True)
-    fabric.backward(loss.total)
-    if config.clip_norm and config.clip_each:
-        fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
-        clip_each(method.parameters(), config.clip_norm)
-    elif config.clip_norm:
-        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm)
-    optimizer.step()
-    return loss
+def _tell(loss: Loss, told: set[str], run: Run) -> None:
+    """Tell the user what the method says, each sentence once."""
+    for text in set(loss.warnings) - told:
+        told.add(text)
+        run.warning(text)
 
 
 def _report(run: Run, budget: Budget, position: Position, parts: dict[str, float]) -> None:
