@@ -1,6 +1,7 @@
 """Makes toolbox parameters of fields, and values of a config of what the user gave.
 
-A group's and a choice's own fields are named CHOICE.FIELD; CHOICE.OPTION.FIELD where two options differ in a field.
+An area that may be polygons has a second parameter for them, AREA.polygons. A group's and a choice's own fields are
+named CHOICE.FIELD; CHOICE.OPTION.FIELD where two options differ in a field.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from typing import Any, NamedTuple
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsCsException,
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
+    QgsProcessingException,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFile,
     QgsProcessingParameterMultipleLayers,
@@ -27,13 +31,16 @@ from qgis.core import (
     QgsProcessingParameterVectorLayer,
     QgsRasterLayer,
 )
+from qgis.PyQt.QtCore import QCoreApplication
 
+from rsfm_qgis.area_text import polygons_text
 from rsfm_qgis.collection import SUFFIX
 from rsfm_qgis.schema import Choice, Field, Option
 
 ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
 POLYGONS, POINTS = QgsProcessing.SourceType.TypeVectorPolygon, QgsProcessing.SourceType.TypeVectorPoint
 RASTERS = QgsProcessing.SourceType.TypeRaster
+OUTLINES = ".polygons"
 
 
 class Named(NamedTuple):
@@ -61,6 +68,15 @@ def named_fields(fields: tuple[Field, ...], prefix: str = "", label: str = "") -
                     yield from _once(field, option, own, named_fields((inner,), f"{name}.", f"{option.title}: "))
         else:
             yield Named(name, title, field, field.advanced or bool(prefix))
+            if _may_be_polygons(field):
+                outlines = field._replace(kind="outlines", required=False)
+                yield Named(
+                    name + OUTLINES, _tr("{0}: polygons").format(title), outlines, field.advanced or bool(prefix)
+                )
+
+
+def _may_be_polygons(field: Field) -> bool:
+    return field.kind == "area" and not field.details.get("rectangle")
 
 
 def option_name(choice: Field, option: Option, field: Field) -> str:
@@ -123,6 +139,8 @@ def _read(
     context: QgsProcessingContext,
     fields: tuple[Field, ...],
 ) -> Any:
+    if _may_be_polygons(field) and parameters.get(name + OUTLINES) is not None:
+        return _read_outlines(algorithm, name, parameters, context, fields)
     if parameters.get(name) is None and algorithm.parameterDefinition(name).defaultValue() is None:
         return None
     if field.kind == "raster":
@@ -163,7 +181,7 @@ def _read_area(
     fields: tuple[Field, ...],
 ) -> str | None:
     """Express an extent in the CRS of the first raster; for a collection, of several, as a polygon in degrees."""
-    if any(_collection(parameters, field) for field in fields if field.kind == "raster"):
+    if _any_collection(parameters, fields):
         degrees = QgsCoordinateReferenceSystem("EPSG:4326")
         box = algorithm.parameterAsExtent(parameters, name, context, degrees)
         return None if box.isEmpty() else f"SRID=4326;{box.asWktPolygon()}"
@@ -172,6 +190,44 @@ def _read_area(
     if box is None or box.isEmpty():
         return None
     return ",".join(f"{edge:.12g}" for edge in (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()))
+
+
+def _read_outlines(
+    algorithm: QgsProcessingAlgorithm,
+    name: str,
+    parameters: dict[str, Any],
+    context: QgsProcessingContext,
+    fields: tuple[Field, ...],
+) -> str:
+    """Express polygons in the CRS of the first raster; for a collection, of several, name the CRS.
+
+    Raises:
+        QgsProcessingException: there are none, a rectangle is given too, or the CRS does not suit.
+    """
+    if parameters.get(name) is not None:
+        raise QgsProcessingException(_tr("The area is given twice, as a rectangle and as polygons. Leave one empty."))
+    source = algorithm.parameterAsSource(parameters, name + OUTLINES, context)
+    shapes = [feature.geometry() for feature in source.getFeatures() if feature.hasGeometry()] if source else []
+    if not shapes:
+        raise QgsProcessingException(
+            _tr("The layer of the area holds no polygon, or none is selected. Choose another, or leave it empty.")
+        )
+    own, crs = source.sourceCrs(), None
+    if not _any_collection(parameters, fields):
+        raster = _first_raster(algorithm, fields, parameters, context)
+        crs = raster.crs() if raster is not None and raster.crs().isValid() else own
+    try:
+        return polygons_text(shapes, own, crs, context.transformContext())
+    except QgsCsException as error:
+        raise QgsProcessingException(_tr("The area cannot be expressed in the raster's CRS.")) from error
+
+
+def _any_collection(parameters: dict[str, Any], fields: tuple[Field, ...]) -> bool:
+    return any(_collection(parameters, field) for field in fields if field.kind == "raster")
+
+
+def _tr(text: str) -> str:
+    return str(QCoreApplication.translate("Parameters", text))
 
 
 def _collection(parameters: dict[str, Any], field: Field) -> str:
@@ -245,6 +301,10 @@ def _area(name: str, label: str, _field: Field, optional: bool, _all: Any) -> Qg
     return QgsProcessingParameterExtent(name, label, None, optional)
 
 
+def _outlines(name: str, label: str, _field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
+    return QgsProcessingParameterFeatureSource(name, label, [POLYGONS], None, optional)
+
+
 def _number(name: str, label: str, field: Field, optional: bool, _all: Any) -> QgsProcessingParameterDefinition:
     kinds = QgsProcessingParameterNumber.Type
     parameter = QgsProcessingParameterNumber(
@@ -279,6 +339,7 @@ _PARAMETERS: dict[str, Any] = {
     "file": _file,
     "model": _model,
     "area": _area,
+    "outlines": _outlines,
     "number": _number,
     "flag": _flag,
     "option": _option,

@@ -12,11 +12,16 @@ import pytest
 from conftest import ROOT
 from qgis.core import (
     QgsApplication,
+    QgsFeature,
+    QgsGeometry,
     QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
     QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
+    QgsRasterLayer,
+    QgsVectorLayer,
 )
 
 from rsfm_qgis import schema
@@ -161,3 +166,38 @@ def test_qgis_process_lists_and_runs_it(pair, tmp_path):
     done = subprocess.run([*command, *values], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert Path(json.loads(done.stdout)["results"]["CHANGE"]).is_file()
+
+
+def test_area_may_be_polygons_or_those_selected(provider, project, make_raster):
+    raster = QgsRasterLayer(str(make_raster(np.zeros((1, 8, 8), "uint8"))), "zone 33")
+    fields = QgsVectorLayer("PolygonZ?crs=EPSG:4326", "fields", "memory")
+    for west in (15, 16):
+        feature = QgsFeature()
+        feature.setGeometry(
+            QgsGeometry.fromWkt(f"PolygonZ (({west} 46 1, {west}.001 46 1, {west} 46.001 1, {west} 46 1))")
+        )
+        fields.dataProvider().addFeature(feature)
+    project.addMapLayers([raster, fields])
+    context = QgsProcessingContext()
+    context.setProject(project)
+    algorithm = JobAlgorithm(schema.jobs()["segment"])
+    algorithm.initAlgorithm()
+
+    def area(**given):
+        parameters = {"raster": raster.source(), **{name.replace("_", "."): value for name, value in given.items()}}
+        return read_values(algorithm, schema.jobs()["segment"].fields, parameters, context).get("area")
+
+    found = QgsGeometry.fromWkt(area(area_polygons=fields.id()))
+    assert found.constGet().numGeometries() == 2
+    assert found.boundingBox().xMinimum() == pytest.approx(500000, abs=1)  # 15° east is the middle of zone 33
+    selected = QgsProcessingFeatureSourceDefinition(fields.id(), selectedFeaturesOnly=True)
+    with pytest.raises(QgsProcessingException, match="none is selected"):
+        area(area_polygons=selected)
+    fields.selectByIds([2])
+    assert QgsGeometry.fromWkt(area(area_polygons=selected)).boundingBox().xMinimum() > 570000
+    with pytest.raises(QgsProcessingException, match="twice"):
+        area(area_polygons=selected, area="500000,500010,5099990,5100000")
+    assert area() is None
+    names = {name: [each.name for each in named_fields(job.fields)] for name, job in schema.jobs().items()}
+    assert "area.polygons" in names["segment"]
+    assert "area.polygons" not in names["detect_change"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsCsException, QgsGeometry, QgsRectangle
+from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsCsException, QgsRectangle
 from qgis.gui import QgsMapLayerComboBox
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
+from rsfm_qgis.area_text import number, numbered, polygons_text
 from rsfm_qgis.collection import SUFFIX
 from rsfm_qgis.compatibility import LayerFilter
 from rsfm_qgis.gui.editor import Editor, InputError, Workspace, shrinkable
@@ -16,7 +17,6 @@ from rsfm_qgis.schema import Field
 WHOLE, VISIBLE, POLYGONS, FIXED = range(4)
 RASTERS = {"raster", "rasters"}
 LONGEST_SHOWN = 60
-NUMBERED = "EPSG:"
 
 
 class AreaEditor(Editor):
@@ -78,8 +78,8 @@ class AreaEditor(Editor):
     def _visible(self) -> str:
         crs = self.workspace.canvas.mapSettings().destinationCrs()
         if self._names_several():
-            crs = _numbered(crs)
-            return f"SRID={crs.authid()[len(NUMBERED) :]};{self._box(crs).asWktPolygon()}"
+            crs = numbered(crs)
+            return f"SRID={number(crs)};{self._box(crs).asWktPolygon()}"
         box = self._box(self._crs(crs))
         edges = (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
         return ",".join(f"{edge:.12g}" for edge in edges)
@@ -108,26 +108,10 @@ class AreaEditor(Editor):
                 self.tr("No polygon is selected in \u201c{0}\u201d.") if only else self.tr("\u201c{0}\u201d is empty.")
             )
             raise InputError(reason.format(layer.name()))
-        crs = _numbered(layer.crs()) if self._names_several() else self._crs(layer.crs())
-        named = f"SRID={crs.authid()[len(NUMBERED) :]};" if self._names_several() else ""
-        transform = QgsCoordinateTransform(layer.crs(), crs, self.workspace.project)
+        crs = None if self._names_several() else self._crs(layer.crs())
         try:
-            return named + str(QgsGeometry.collectGeometry([_flat(shape, transform) for shape in shapes]).asWkt(9))
+            return polygons_text(shapes, layer.crs(), crs, self.workspace.project.transformContext())
         except QgsCsException as error:
             raise InputError(
                 self.tr("\u201c{0}\u201d cannot be expressed in the raster's CRS.").format(layer.name())
             ) from error
-
-
-def _flat(shape: QgsGeometry, transform: QgsCoordinateTransform) -> QgsGeometry:
-    """Return a polygon of straight lines, without heights, in another CRS."""
-    flat = QgsGeometry(shape.constGet().segmentize())
-    flat.get().dropZValue()
-    flat.get().dropMValue()
-    flat.transform(transform)
-    return flat
-
-
-def _numbered(crs: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
-    """Return a CRS that has a number to be named by."""
-    return crs if crs.authid().startswith(NUMBERED) else QgsCoordinateReferenceSystem("EPSG:4326")
