@@ -15,6 +15,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.warp import transform as reproject
 
 from rsfm.errors import UserError
@@ -34,6 +35,8 @@ CORNER = (498_000, 5_102_000)
 """East and north of the upper left corner, in metres."""
 TRANSFORM = Affine(GSD, 0, CORNER[0], 0, -GSD, CORNER[1])
 NO_CLASS = 255
+SEEN_AS = {"B4": ColorInterp.red, "B3": ColorInterp.green, "B2": ColorInterp.blue}
+"""So that QGIS opens a scene in the colours an eye would see."""
 STORAGE: dict[str, Any] = {
     "driver": "GTiff",
     "tiled": True,
@@ -143,6 +146,8 @@ def _write_raster(
         file.update_tags(**tags)
         for band, description in enumerate(descriptions, start=1):
             file.set_band_description(band, description)
+        if band_tags:
+            file.colorinterp = [SEEN_AS.get(name.split()[0], ColorInterp.undefined) for name in descriptions]
         for band, entries in enumerate(band_tags or [], start=1):
             file.update_tags(band, **entries)
     os.replace(partial, path)
