@@ -15,22 +15,14 @@ import torch
 from affine import Affine
 from rsfm import cli, model_file, runs
 from rsfm.detector import DetectorNetwork, load_detector, new_detector
-from rsfm.model_file import Card, ClassName, build_encoder
-from rsfm.raster.reader import open_raster
-from rsfm.raster.statistics import band_statistics
+from rsfm.model_file import build_encoder
 
 from .test_bad_input import refused
+from .toy_detector import QUICK, make_detector
 from .toy_model import make_model, run_job, write_config
 
 WEST, NORTH, GSD = 500000, 5100000, 0.5
 SQUARES = [(row, column) for row in range(12, 244, 40) for column in range(8, 244, 40)]
-QUICK = {
-    "training": {"minutes": 0, "epochs": 1, "batch_size": 2, "learning_rate": 1e-3},
-    "window": 96,
-    "encoder": {"name": "conv_small", "width": 32},
-    "detector": {"width": 16, "box_features": 32, "proposals": 50, "samples": 16},
-    "device": "cpu",
-}
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +52,6 @@ def write_boxes(path, shapes, names=None, kind="Polygon"):
     values = np.array(names or ["square"] * len(shapes), dtype=object)
     wkb = shapely.to_wkb(np.array(shapes, object))
     pyogrio.raw.write(path, wkb, [values], ["class"], geometry_type=kind, crs="EPSG:32633")
-    return path
-
-
-def make_detector(path, raster):
-    """Write a detector of random weights that finds something: its boxes are anywhere, but always the same."""
-    torch.manual_seed(0)
-    with open_raster(str(raster)) as opened:
-        statistics = band_statistics([opened], [opened.grid.window], 0)
-        bands, gsd = opened.bands, opened.grid.gsd
-    encoder = build_encoder(QUICK["encoder"], bands)
-    head = {**QUICK["detector"], "name": "faster_rcnn", "largest_m": 12.0}
-    detector = new_detector(head, encoder, 2)
-    torch.nn.init.normal_(detector.roi_heads.box_predictor.cls_score.weight, std=0.5)
-    card = Card(
-        title="toy", bands=bands, statistics=statistics, gsd=gsd, window=96, encoder=QUICK["encoder"], head=head,
-        classes=(ClassName(value=1, name="one", colour="#e69f00"), ClassName(value=2, name="two", colour="#56b4e9")),
-    )  # fmt: skip
-    rest = torch.nn.ModuleDict({"pyramid": detector.pyramid, "rpn": detector.rpn, "roi_heads": detector.roi_heads})
-    model_file.save(path, card, model_file.parts(encoder=encoder, head=rest))
     return path
 
 

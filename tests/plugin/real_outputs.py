@@ -14,6 +14,7 @@ import rasterio
 from rsfm import cli
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.backend.toy_detector import make_detector
 from tests.backend.toy_model import make_model
 
 DATES = ("20150711", "20150830", "20150909")
@@ -58,6 +59,11 @@ def main(data, work):
     index = next((work / "embed" / "outputs").glob("*index*.tif"))
     run(work, "find_similar", "find_similar", index=str(index), like=f"{x},{y}")
     run(work, "detect_change", "detect_change", before=str(large[0]), after=str(large[1]), model=model)
+    run(work, "classify", "classify", **mapping, tile=800, tile_polygons=True)
+    boxes = str(make_detector(work / "boxes.safetensors", large[0], largest_m=400))
+    run(work, "detect_objects", "detect_objects", **{**mapping, "model": boxes}, least_score=0.0)
+    learn = {"labels": str(data / "s2_slovenia" / "lulc_polygons.gpkg"), "class_field": "LULC_NAME"}
+    run(work, "finetune", "finetune", raster=str(work / "dates" / f"S2_{DATES[1]}.tif"), device="cpu", **learn)
     run(work, "several", "segment", **{**mapping, "raster": str(work / "dates")})
     run(work, "several_embedded", "embed", **{**mapping, "raster": str(work / "dates")})
 

@@ -5,7 +5,7 @@ A new kind of output needs an entry in `KINDS`, and a run in `real_outputs.py` t
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,10 @@ from rsfm_qgis import layers, painting
 from rsfm_qgis.records import Output, read_record
 
 DATA = Path(os.environ.get("RSFM_TEST_DATA", ROOT.parent / "shared" / "data"))
-RUNS = ("segment", "embed", "find_similar", "detect_change", "several", "several_embedded")
+RUNS = (
+    "segment", "embed", "find_similar", "detect_change", "classify", "detect_objects", "finetune", "several",
+    "several_embedded",
+)  # fmt: skip
 BLOCK = 512
 SUFFIXES = layers.RASTER_SUFFIXES | layers.VECTOR_SUFFIXES
 NO_LAYER = {"search_index"}
@@ -44,10 +47,12 @@ class Kind(NamedTuple):
     Attributes:
         paint: computes red, green, blue and alpha of values_CHW, NaN where nodata, as the style says; None for vectors.
         legend: the texts of the legend.
+        colours: of the lines and areas of vectors.
     """
 
     paint: Callable[[np.ndarray, dict[str, Any]], np.ndarray] | None
     legend: Callable[[dict[str, Any]], list[str]]
+    colours: Callable[[dict[str, Any]], Sequence[str]] = lambda style: [each["colour"] for each in style["classes"]]
 
 
 def paint_classes(classes):
@@ -99,7 +104,10 @@ KINDS = {
     "similarity": Kind(paint_ramp, lambda style: [*ends(style)]),
     "embedding_picture": Kind(paint_bytes, lambda _: []),
     "polygons": Kind(None, class_names),
-    "change_polygons": Kind(None, lambda _: []),
+    "change_polygons": Kind(None, lambda _: [], lambda _: ["#cc79a7"]),
+    "boxes": Kind(None, class_names),
+    "classified": Kind(None, lambda style: [*class_names(style), "No class"]),
+    "split": Kind(None, lambda _: ["test", "train"], lambda _: painting.OKABE_ITO[:2]),
 }  # fmt: skip
 
 
@@ -229,8 +237,7 @@ def test_vectors_have_the_crs_and_are_seen(qgis_app, made):
             assert layer.featureCount() > 0, name
             seen = render(layer)
             colours = {tuple(colour[:3]) for colour in seen[seen[..., 3] == 255].astype(int).reshape(-1, 4)}
-            wanted = [each["colour"] for each in output.style.get("classes", [])] or ["#cc79a7"]
-            assert colours & {QColor(colour).getRgb()[:3] for colour in wanted}, name
+            assert colours & {QColor(colour).getRgb()[:3] for colour in KINDS[kind].colours(output.style)}, name
 
 
 def test_dates_are_one_group_with_the_newest_on_top_and_one_legend_open(project, made):
