@@ -33,7 +33,7 @@ backend/.venv/ready: backend/uv.lock backend/pyproject.toml | build/system.ready
 
 build/venv-qgis/ready: | build/system.ready
 	/usr/bin/python3 -m venv --system-site-packages build/venv-qgis
-	build/venv-qgis/bin/pip install --quiet 'pytest>=8.3,<9' 'pytest-qgis>=2.1,<3' 'pytest-qt>=4.4,<5'
+	build/venv-qgis/bin/pip install --quiet 'pytest>=8.3,<9' 'pytest-qgis>=2.1,<3' 'pytest-qt>=4.4,<5' 'pytest-xdist>=3.6,<4'
 	@touch $@
 
 demo: setup ## Pretrain, fine-tune and map a made scene (or RASTER= LABELS= BEFORE= AFTER=) into build/demo.
@@ -43,7 +43,7 @@ demo: setup ## Pretrain, fine-tune and map a made scene (or RASTER= LABELS= BEFO
 
 test: setup check ## Run all tests: the backend without QGIS, the plugin in QGIS, the whole path in a QGIS window.
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile tests/backend
-	QT_QPA_PLATFORM=offscreen $(QGIS_PYTHON) -m pytest tests/plugin
+	QT_QPA_PLATFORM=offscreen $(QGIS_PYTHON) -m pytest -n 2 --dist loadfile tests/plugin
 	$(MAKE) --no-print-directory package
 	$(QGIS_PYTHON) -m pytest -p no:pytest_qgis tests/e2e
 

@@ -72,8 +72,7 @@ def test_map_grows_and_gives_way_to_the_finished_one(workspace, results, config,
     seen = []
 
     def grows():
-        nodes = preview_layers.find(workspace.project, folder)
-        small = [node.layer() for node in nodes if node.name().endswith("so far")]
+        small = [node.layer() for node in grown(workspace.project, folder)]
         if small and small[0].isValid():
             filled = (render(small[0])[..., 3] > 0).mean()
             if not seen or filled != seen[-1]:
@@ -101,15 +100,30 @@ def test_cancel_takes_the_previews_off_the_map(workspace, results, config, wait)
 
 def test_preview_that_the_user_takes_off_the_map_stays_off(workspace, results, config, wait):
     folder = start(workspace, results, config, wait)
-    wait(lambda: preview_layers.find(workspace.project, folder), 60)
-    key = preview_layers.find(workspace.project, folder)[0].layer().customProperty(preview_layers.KEY)
+    wait(lambda: grown(workspace.project, folder), 60)
+    key = grown(workspace.project, folder)[0].layer().customProperty(preview_layers.KEY)
     preview_layers.remove(workspace.project, folder, key)
+    told = previews_told(folder, key)
 
-    def ended():
+    def shown_again():
         assert not preview_layers.find(workspace.project, folder, key)
-        return not workspace.runs.get(folder).is_live
+        return previews_told(folder, key) > told or not workspace.runs.get(folder).is_live
 
-    wait(ended, 120)
+    wait(shown_again, 120)
+    assert previews_told(folder, key) > told
+    workspace.runs.cancel(folder)
+    wait(lambda: workspace.runs.get(folder).state == "cancelled")
+
+
+def grown(project, folder):
+    """Find the layers that show a whole map as far as it is done."""
+    return [node for node in preview_layers.find(project, folder) if node.name().endswith("so far")]
+
+
+def previews_told(folder, key):
+    """Count how often the run has told of a preview."""
+    events = [json.loads(line) for line in (Path(folder) / "events.jsonl").read_text().splitlines()]
+    return sum(event["type"] == "preview" and event["key"] == key for event in events)
 
 
 def test_qgis_that_was_closed_goes_on_showing_the_run(workspace, results, config, wait):
@@ -138,9 +152,11 @@ def test_switch_in_the_options_asks_for_no_previews(workspace, results, config, 
     assert looks.look(workspace) is None
     folder = start(workspace, results, config, wait)
     settings.write(settings.PREVIEWS, "")
-    wait(lambda: not workspace.runs.get(folder).is_live, 120)
+    wait(lambda: workspace.runs.get(folder).fraction > 0.6, 120)
     assert not read_record(Path(folder)).previews
     assert not (Path(folder) / "previews").exists()
+    workspace.runs.cancel(folder)
+    wait(lambda: workspace.runs.get(folder).state == "cancelled")
 
 
 def test_run_of_another_project_is_not_shown(workspace, tmp_path):
