@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(__version__)
             return 0
         if command in COMMANDS:
-            return COMMANDS[command](rest)
+            code = COMMANDS[command](rest)
+            sys.stdout.flush()
+            return code
         if command in registry.names(jobs):
             return _job(command, rest)
         known = ", ".join([*COMMANDS, *registry.names(jobs)])
@@ -53,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read what is printed, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _serve(_: list[str]) -> int:

@@ -1,3 +1,7 @@
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from rsfm.errors import UserError
@@ -61,3 +65,12 @@ def test_a_large_raster_is_sampled(make_raster):
 def test_what_is_no_raster_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         inspect_raster(str(tmp_path / "a.tif"))
+
+
+@pytest.mark.skipif(not shutil.which("head"), reason="needs `head`")
+def test_a_reader_that_has_seen_enough_is_no_error(make_raster):
+    path = make_raster(np.ones((30, 8, 8), "uint8"))
+    command = f"set -o pipefail; '{sys.executable}' -m rsfm inspect " + f"'{path}' " * 20 + "| head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
