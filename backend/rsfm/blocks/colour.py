@@ -47,9 +47,7 @@ def mean_of_valid(pixels_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
 
 def change_saturation_(pixels_B3HW: Tensor, factor_B: Tensor) -> Tensor:
     """Move red, green and blue away from their luma."""
-    factor_B111 = factor_B[:, None, None, None]
-    luma_B1HW = gray(pixels_B3HW).mul_(1 - factor_B111)
-    return pixels_B3HW.mul_(factor_B111).add_(luma_B1HW)
+    return torch.lerp(gray(pixels_B3HW), pixels_B3HW, factor_B[:, None, None, None], out=pixels_B3HW)
 
 
 def shift_hue_(pixels_B3HW: Tensor, turn_B: Tensor) -> Tensor:

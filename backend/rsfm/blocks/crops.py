@@ -6,6 +6,7 @@ Shape letters: B batch, C bands, H rows, W columns, S side of a view, A attempts
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,21 @@ from rsfm.blocks.view import View, make_in_pieces
 
 ATTEMPTS = 10
 ASPECT = (3 / 4, 4 / 3)
+
+
+class Limits(NamedTuple):
+    """The lowest and the highest value of each band of each window."""
+
+    low_BC11: Tensor
+    high_BC11: Tensor
+
+    @classmethod
+    def find(cls, pixels_BCHW: Tensor) -> "Limits":
+        return cls(pixels_BCHW.amin((2, 3), keepdim=True), pixels_BCHW.amax((2, 3), keepdim=True))
+
+    def of(self, piece: slice) -> "Limits":
+        """Return the limits of some of the windows."""
+        return Limits(self.low_BC11[piece], self.high_BC11[piece])
 
 
 def draw_crop(
@@ -51,15 +67,29 @@ def draw_crop(
     return Rectangles(top_B, left_B, high_B, wide_B, chance_2B[0] < mirror, chance_2B[1] < turn)
 
 
-def cut(pixels_BCHW: Tensor, valid_BHW: Tensor, crop: Rectangles, size: int, kernel: Kernel) -> View:
-    """Cut rectangles and resize them to `size`; no value leaves the range that a window's band has."""
+def cut(
+    pixels_BCHW: Tensor,
+    valid_BHW: Tensor,
+    crop: Rectangles,
+    size: int,
+    kernel: Kernel,
+    limits: Limits | None = None,
+) -> View:
+    """Cut rectangles and resize them to `size`; no value leaves the range that a window's band has.
+
+    Args:
+        limits: of the windows, where they are known: they are looked for otherwise.
+    """
+    known = limits or (Limits.find(pixels_BCHW) if kernel == "bicubic" else None)
 
     def make(piece: slice) -> View:
-        source_BCHW = pixels_BCHW[piece]
-        pixels_BCSS, valid_BSS = resize_valid(source_BCHW, valid_BHW[piece], crop.of(piece), (size, size), kernel)
-        if kernel == "bicubic":  # the other kernel has no negative weights
-            torch.maximum(pixels_BCSS, source_BCHW.amin((2, 3), keepdim=True), out=pixels_BCSS)
-            torch.minimum(pixels_BCSS, source_BCHW.amax((2, 3), keepdim=True), out=pixels_BCSS)
+        pixels_BCSS, valid_BSS = resize_valid(
+            pixels_BCHW[piece], valid_BHW[piece], crop.of(piece), (size, size), kernel
+        )
+        if kernel == "bicubic" and known is not None:  # the other kernel has no negative weights
+            low_BC11, high_BC11 = known.of(piece)
+            torch.maximum(pixels_BCSS, low_BC11, out=pixels_BCSS)
+            torch.minimum(pixels_BCSS, high_BC11, out=pixels_BCSS)
         return View(pixels_BCSS, valid_BSS).cleared()
 
     return make_in_pieces(make, pixels_BCHW, (size, size))

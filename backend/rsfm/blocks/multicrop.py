@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsfm.blocks.crops import cut, draw_crop
+from rsfm.blocks.crops import Limits, cut, draw_crop
 from rsfm.blocks.photometry import Chances, Light, draw_light, relight
 from rsfm.blocks.resampling import Rectangles
 from rsfm.blocks.view import View, make_in_pieces
@@ -42,6 +42,7 @@ def draw_views(
     """
     count, _, height, width = window.pixels_BCHW.shape
     device = window.pixels_BCHW.device
+    limits = Limits.find(window.pixels_BCHW)
     drawn = []
     for index, area in enumerate(areas):
         size = sizes[0] if index < 2 else sizes[1]
@@ -50,7 +51,8 @@ def draw_views(
         light = draw_light(count, chances, sizes[0] / published_size, device)
 
         def make(piece: slice, crop: Rectangles = crop, light: Light = light, size: int = size) -> View:
-            return relight(cut(*window.of(piece), crop.of(piece), size, "bicubic"), light.of(piece))
+            plain = cut(*window.of(piece), crop.of(piece), size, "bicubic", limits.of(piece))
+            return relight(plain, light.of(piece))
 
         drawn.append(DrawnView(make_in_pieces(make, window.pixels_BCHW, (size, size)), crop, size))
     return drawn

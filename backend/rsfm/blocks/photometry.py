@@ -86,9 +86,11 @@ def relight(view: View, light: Light, clamped: bool = True) -> View:
         pixels_BCHW, valid_BHW = view.of(piece)
         if light.of(piece).changes_nothing():
             return view.of(piece)
-        light_BCHW = (pixels_BCHW + BLACK).mul_(1 / (2 * BLACK))
+        middle = torch.full((), 0.5, device=pixels_BCHW.device)
+        light_BCHW = torch.add(middle, pixels_BCHW, alpha=1 / (2 * BLACK))  # in one pass
         _change_(light_BCHW, valid_BHW, light.of(piece), clamped)
-        return View(light_BCHW.mul_(2 * BLACK).sub_(BLACK), valid_BHW).cleared()
+        changed_BCHW = torch.add(-BLACK * torch.ones_like(middle), light_BCHW, alpha=2 * BLACK, out=light_BCHW)
+        return View(changed_BCHW, valid_BHW).cleared()
 
     height, width = view.valid_BHW.shape[1:]
     return make_in_pieces(make, view.pixels_BCHW, (height, width))
@@ -112,6 +114,9 @@ def _change_(light_BCHW: Tensor, valid_BHW: Tensor, light: Light, clamped: bool)
     _where_(light.inverted_B, _invert_, light_BCHW, range_B2)
 
 
+_BLACK_TO_WHITE = torch.tensor([0.0, 1.0])
+
+
 def _range(light_BCHW: Tensor) -> Tensor:
     """Return the lowest and highest value that each window may have, range_B2."""
     return torch.stack([light_BCHW.amin((1, 2, 3)).clamp(max=0), light_BCHW.amax((1, 2, 3)).clamp(min=1)], 1)
@@ -128,7 +133,16 @@ def _jitter_(
             colour.change_contrast_(light_BCHW, valid_BHW, factor_B)
         elif three:
             (colour.change_saturation_ if change == 2 else colour.shift_hue_)(light_BCHW, factor_B)
-        _clamp_(light_BCHW, range_B2)
+        if not _stays(change, factor_B):
+            _clamp_(light_BCHW, range_B2)
+
+
+def _stays(change: int, factor_B: Tensor) -> bool:
+    """Tell that a change leaves every value in its range, if that is cheap to know: a GPU is not waited for.
+
+    Below 1, a factor draws values towards black, the mean or the luma; a turned hue keeps what is highest and lowest.
+    """
+    return change == 3 or (factor_B.device.type == "cpu" and bool((factor_B <= 1).all()))
 
 
 def _gray_(light_BCHW: Tensor) -> None:
@@ -154,6 +168,9 @@ def _invert_(light_BCHW: Tensor, range_B2: Tensor | None) -> None:
 def _clamp_(light_BCHW: Tensor, range_B2: Tensor | None) -> None:
     if range_B2 is None:
         return
+    if range_B2.device.type == "cpu" and bool((range_B2 == _BLACK_TO_WHITE).all()):
+        light_BCHW.clamp_(0, 1)
+        return
     low_B111, high_B111 = range_B2[:, :, None, None, None].unbind(1)
     torch.maximum(light_BCHW, low_B111, out=light_BCHW)
     torch.minimum(light_BCHW, high_B111, out=light_BCHW)
@@ -172,9 +189,9 @@ def _where_(chosen_B: Tensor, change_: Callable[..., None], light_BCHW: Tensor, 
         return
     if chosen_B.device.type == "cpu":
         some_B = chosen_B.nonzero()[:, 0]
-        changed_BCHW = light_BCHW[some_B]
+        changed_BCHW = light_BCHW.index_select(0, some_B)  # by rows: four times as fast as an index
         change_(changed_BCHW, *(value[some_B] if isinstance(value, Tensor) else value for value in given))
-        light_BCHW[some_B] = changed_BCHW
+        light_BCHW.index_copy_(0, some_B, changed_BCHW)
         return
     changed_BCHW = light_BCHW.clone()
     change_(changed_BCHW, *given)

@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 
 from rsfm import methods, model_file, registry
+from rsfm.allocator import keep_freed_memory
 from rsfm.devices import choose_device, precision
 from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
@@ -21,6 +22,7 @@ from rsfm.training.window_source import WindowSource, open_windows
 def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
     """Pretrain an encoder and write it to the run's outputs; a stopped one is written as far as it came."""
     device = choose_device(config.device, run)
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     with ExitStack() as stack:
         source = open_windows(config, stack)
