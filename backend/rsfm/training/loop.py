@@ -105,7 +105,8 @@ def train(
                 reported = now
                 _report(run, budget, position, loss)
             if validate is not None and now - validated > VALIDATE_EVERY_SECONDS:
-                held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
+                with fabric.autocast():
+                    held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
                 run.metric("validation_loss", position.step, held_out)
                 validated = time.monotonic()
             if now - saved > config.checkpoint_minutes * 60:
@@ -137,14 +138,20 @@ def validation_loss(method: Method, sample: Sample, progress: float) -> float:
 def _set_up(method: Method, config: TrainingConfig, fabric: Fabric, run: Run) -> tuple[Any, Any, CheckpointWriter]:
     """Bring a method to its device, ready to learn; return it as Fabric calls it, its optimizer, and its checkpoints.
 
-    In fp16 gradients are unscaled before they are clipped, which a fused optimizer would do too late.
+    In fp16 gradients are unscaled before they are clipped, which a fused optimizer would do too late. Samples stay in
+    fp32: autocast rounds what it multiplies, and rounded coordinates or pixel sizes would be other ones.
     """
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     wrapped, optimizer = fabric.setup(method, make_optimizer(method, config, fused=scaler is None))
     wrapped.mark_forward_method("loss")
+    fabric.strategy.precision.convert_input = _as_it_is  # type: ignore[method-assign]
     method.to(memory_format=_memory_format(method))
     method.train()
     return wrapped, optimizer, CheckpointWriter(run.checkpoints, Training(method, optimizer.optimizer, scaler), run.warning)
+
+
+def _as_it_is(data: Any) -> Any:
+    return data
 
 
 @contextmanager

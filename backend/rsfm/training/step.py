@@ -33,7 +33,8 @@ def take_step(
     """
     set_learning_rate(optimizer, learning_rate(config, progress, epochs))
     set_weight_decay(optimizer, weight_decay(config, progress))
-    loss: Loss = method.loss(sample, progress)
+    with fabric.autocast():
+        loss: Loss = method.loss(sample, progress)
     check_at_once(position.step, loss.total)
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(loss.total)
@@ -41,6 +42,6 @@ def take_step(
         fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
         clip_each(method.parameters(), config.clip_norm)
     elif config.clip_norm:
-        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm)
+        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
     optimizer.step()
     return loss
