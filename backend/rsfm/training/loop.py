@@ -147,7 +147,11 @@ def _set_up(method: Method, config: TrainingConfig, fabric: Fabric, run: Run) ->
     fabric.strategy.precision.convert_input = _as_it_is  # type: ignore[method-assign]
     method.to(memory_format=_memory_format(method))
     method.train()
-    return wrapped, optimizer, CheckpointWriter(run.checkpoints, Training(method, optimizer.optimizer, scaler), run.warning)
+    return (
+        wrapped,
+        optimizer,
+        CheckpointWriter(run.checkpoints, Training(method, optimizer.optimizer, scaler), run.warning),
+    )
 
 
 def _as_it_is(data: Any) -> Any:

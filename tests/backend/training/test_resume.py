@@ -34,7 +34,15 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "moco_v2": {"name": "conv_small", "width": 32},
     "gassl": {"name": "conv_small", "width": 32},
 }
-SMALLER: dict[str, Any] = {"prototypes": 64, "hidden": 32, "bottleneck": 16, "queue": 48, "decoder_width": 16, "decoder_heads": 2, "decoder_told": 4}
+SMALLER: dict[str, Any] = {
+    "prototypes": 64,
+    "hidden": 32,
+    "bottleneck": 16,
+    "queue": 48,
+    "decoder_width": 16,
+    "decoder_heads": 2,
+    "decoder_told": 4,
+}
 RICHER = {"drop_path": 0.2, "drop_attention": 0.1, "bn_groups": 2, "freeze": 0.2}
 """So that as much as possible depends on random numbers and on where the training stands."""
 
