@@ -105,9 +105,7 @@ def train(
                 reported = now
                 _report(run, budget, position, loss)
             if validate is not None and now - validated > VALIDATE_EVERY_SECONDS:
-                with fabric.autocast():
-                    held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
-                run.metric("validation_loss", position.step, held_out)
+                _validate(method, validate(position.step), progress, position, fabric, run)
                 validated = time.monotonic()
             if now - saved > config.checkpoint_minutes * 60:
                 saved = now
@@ -123,6 +121,12 @@ def train(
                 raise
         writer.save(position)
     return position
+
+
+def _validate(method: Method, sample: Sample, progress: float, position: Position, fabric: Fabric, run: Run) -> None:
+    with fabric.autocast():
+        total = validation_loss(method, fabric.to_device(sample), progress)
+    run.metric("validation_loss", position.step, total)
 
 
 @torch.no_grad()

@@ -178,7 +178,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path, 
         "window": 32,
         "method": {"name": "moco_v2", "view_size": 16, "queue": 64, "dimension": 16},
         "encoder": {"name": "conv_small", "width": 32},
-        "training": {"minutes": 0, "epochs": 40, "batch_size": 4, "checkpoint_minutes": 0.002},
+        "training": {"minutes": 0, "epochs": 16, "batch_size": 4, "checkpoint_minutes": 0.002},
         "device": "cpu",
     }
     file = tmp_path / "config.json"
