@@ -95,4 +95,4 @@ def precision(device: str) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
         return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
     if not device.startswith("cuda"):
         return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"

@@ -98,7 +98,7 @@ def check_logits(case: Case, start: str, method: MomentumContrast, logits_BK: Te
     yield from case.check(start + "logits", logits_BK, atol=1e-4, rtol=1e-4)
     yield from case.check(start + "loss_contrast", contrast(logits_BK), rtol=1e-4)
     for count in (1, 5):
-        yield from case.check(f"{start}acc{count}", 100 * top(logits_BK, count), rtol=1e-6)
+        yield from case.check(f"{start}acc{count}", 100 * float(top(logits_BK, count)), rtol=1e-6)
     yield from case.check(start + "queue", method.negatives.queue, **state_tolerance(start))
     yield from case.check(start + "queue_ptr", method.negatives.queue_ptr)
 

@@ -51,10 +51,14 @@ class Sample(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What is minimised, its parts as plain numbers for the chart, and sentences to tell the user once."""
+    """What is minimised, its parts for the chart, and sentences to tell the user once.
+
+    Attributes:
+        parts: single numbers without gradient; left on the device, which a step must not wait for.
+    """
 
     total: Tensor
-    parts: dict[str, float]
+    parts: dict[str, Tensor]
     warnings: tuple[str, ...] = ()
 
 

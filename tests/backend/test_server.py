@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import torch
 from rsfm import PROTOCOL, __version__, cli, runs
+from rsfm.training import checkpoint
 from safetensors.torch import load_file
 
 from .conftest import ServerProcess
@@ -108,7 +109,7 @@ def test_stop_keeps_an_encoder_and_acts_in_two_seconds(server, tmp_path, noise_r
     assert server.wait(is_done)["state"] == "stopped"
     assert time.monotonic() - started < 2
     assert (folder / "outputs" / "encoder.safetensors").exists()
-    assert (folder / "checkpoints" / "last.pt").exists()
+    assert checkpoint.find(folder / "checkpoints")
 
 
 def test_cancel_discards_and_acts_in_two_seconds(server, tmp_path, noise_raster):
@@ -149,7 +150,7 @@ def test_worker_that_is_told_to_terminate_stops_and_keeps_its_work(server, tmp_p
     server.wait(is_step)
     os.kill(runs.read(folder)["pid"], signal.SIGTERM)
     assert server.wait(is_done)["state"] == "stopped"
-    assert (folder / "checkpoints" / "last.pt").exists()
+    assert checkpoint.find(folder / "checkpoints")
 
 
 def test_killed_worker_is_reported_as_lost(server, tmp_path, noise_raster):
@@ -171,7 +172,7 @@ def test_stopped_and_resumed_run_gives_the_weights_of_an_uninterrupted_one_bit_f
     server.wait(is_step)
     server.request("stop", run=str(folder))
     assert server.wait(is_done)["state"] == "stopped"
-    stopped = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["position"][0]
+    stopped = int(checkpoint.find(folder / "checkpoints")[0].stem.removeprefix("step_"))
     assert cli.main(["resume", str(folder)]) == 0
     resumed = runs.read(folder)
     assert 0 < stopped < resumed["result"]["steps"] == runs.read(tmp_path / "whole")["result"]["steps"]

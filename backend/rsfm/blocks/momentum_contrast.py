@@ -146,7 +146,7 @@ def contrast(logits_BK: Tensor) -> Tensor:
     return functional.cross_entropy(logits_BK, torch.zeros(len(logits_BK), dtype=torch.long, device=logits_BK.device))
 
 
-def top(logits_BK: Tensor, count: int) -> float:
+def top(logits_BK: Tensor, count: int) -> Tensor:
     """Share of queries whose matching key is among the `count` best."""
     best_BN = logits_BK.detach().topk(count, dim=1).indices
-    return float((best_BN == 0).any(1).float().mean())
+    return (best_BN == 0).any(1).float().mean()

@@ -51,8 +51,8 @@ class ProjectionHead(nn.Module):
         return logits_NK
 
     def direction(self, features_ND: Tensor) -> Tensor:
-        """Return unit_NE, the point on the sphere that the prototypes are compared with."""
-        return functional.normalize(self.mlp(features_ND), dim=-1)
+        """Return unit_NE, the point on the sphere that the prototypes are compared with; float32."""
+        return functional.normalize(self.mlp(features_ND).float(), dim=-1)  # fp16 has no floor for a length of 0
 
 
 def initialise_normal(module: nn.Module) -> None:

@@ -175,7 +175,7 @@ class Data2Vec(Method):
         hidden = self.hide(view)
         told_ND = self.tell(view.pixels_BCHW, hidden)
         total = self.error(told_ND, self.target(view.pixels_BCHW)[hidden.asked_BL])
-        return Loss(total, {"features": total.item(), "variety": variety(told_ND.detach()).item()})
+        return Loss(total, {"features": total.detach(), "variety": variety(told_ND.detach())})
 
     def after_step(self, progress: float) -> None:
         move_average(self.teacher, self.encoder, self.momentum(progress))

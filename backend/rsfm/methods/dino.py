@@ -115,8 +115,8 @@ class DINO(Method):
     def loss(self, sample: Sample, progress: float) -> Loss:
         views = self.draw(View(sample.pixels_BCHW, sample.valid_BHW))
         found = self.compare([view.pixels_BCHW for view in views], usable(views), progress)
-        sharpness = found.probabilities_QBK.amax(2).mean().item()
-        return Loss(found.total, {"distillation": found.total.item(), "sharpness": sharpness})
+        sharpness = found.probabilities_QBK.amax(2).mean()
+        return Loss(found.total, {"distillation": found.total.detach(), "sharpness": sharpness})
 
     def after_step(self, progress: float) -> None:
         momentum = teacher_momentum(self.config, progress)

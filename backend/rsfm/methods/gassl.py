@@ -150,11 +150,11 @@ class GASSL(MomentumContrast):
         query_BD = self.project(query.pixels_BCHW)
         logits_BK = self.compare_projected(query_BD, key.pixels_BCHW)
         total = contrast(logits_BK)
-        parts = {"contrast": total.item(), "top1": top(logits_BK, 1), "one_date": alone}
+        parts = {"contrast": total.detach(), "top1": top(logits_BK, 1), "one_date": alone}
         if self.geo_head is not None and sample.dates is not None and self.centres_KD is not None:
             label_B = nearest(self.points(sample.dates.place_B2), self.centres_KD)
             place = self.place_error(query_BD, label_B)
-            total, parts = total + place, {**parts, "place": place.item()}
+            total, parts = total + place, {**parts, "place": place.detach()}
         return Loss(total, parts, self._warnings(sample))
 
     def place_error(self, query_BD: Tensor, label_B: Tensor) -> Tensor:
@@ -168,13 +168,13 @@ class GASSL(MomentumContrast):
         logits_BK: Tensor = self.geo_head(query_BD)
         return logits_BK
 
-    def _views(self, sample: Sample) -> tuple[View, View, float]:
+    def _views(self, sample: Sample) -> tuple[View, View, Tensor]:
         """Draw a view of the window's own date and, apart from it, one of another; tell how many have no other."""
         first = View(sample.pixels_BCHW, sample.valid_BHW)
-        second, alone = first, 1.0
+        second, alone = first, torch.ones(())
         if sample.dates is not None:
             index_BJ = choose_dates(usable_dates(sample.dates.valid_BTHW), 2)
-            alone = float((index_BJ[:, 1] == 0).float().mean())
+            alone = (index_BJ[:, 1] == 0).float().mean()
             pixels_BJCHW, valid_BJHW = (take_dates(part, index_BJ) for part in sample.dates[:2])
             second = View(pixels_BJCHW[:, 1], valid_BJHW[:, 1])
         size, smallest = self.config.view_size, self.config.smallest_crop

@@ -131,7 +131,7 @@ class MAE(Method):
         split = self.hide(view.pixels_BCHW)
         rebuilt_BLP = self.rebuild(self.see(view.pixels_BCHW, split), split, *self.encoder.patches(view.pixels_BCHW))
         total = self.error(rebuilt_BLP, view, split.hidden_BL)
-        return Loss(total, {"reconstruction": total.item()})
+        return Loss(total, {"reconstruction": total.detach()})
 
     def hide(self, pixels_BCHW: Tensor) -> Split:
         """Choose the patches that are hidden, for each window anew."""

@@ -72,4 +72,4 @@ class MoCoV2(MomentumContrast):
         )
         logits_BK = self.compare(query.pixels_BCHW, key.pixels_BCHW)
         total = contrast(logits_BK)
-        return Loss(total, {"contrast": total.item(), "top1": top(logits_BK, 1)})
+        return Loss(total, {"contrast": total.detach(), "top1": top(logits_BK, 1)})

@@ -197,7 +197,7 @@ class PerA(Method):
         found = self.compare(large, small, len(sample.pixels_BCHW), progress)
         parts = {"distillation": found.terms_V.mean(), "spread": found.spread_V.sum(), "pixel": found.pixel}
         empty = large is not None and not bool(large.usable_N.float().mean() > 0.5)
-        return Loss(found.total, {name: part.item() for name, part in parts.items()}, (EMPTY,) if empty else ())
+        return Loss(found.total, {name: part.detach() for name, part in parts.items()}, (EMPTY,) if empty else ())
 
     def after_step(self, progress: float) -> None:
         momentum = teacher_momentum(self.config, progress)

@@ -164,7 +164,7 @@ class SatDINO(Method):
         views = [one.view for one in drawn]
         gsd_VB = torch.stack([pixel_size(sample.gsd_B, one.crop, one.size) for one in drawn])
         found = self.compare([view.pixels_BCHW for view in views], gsd_VB, usable(views), progress)
-        parts = {"distillation": found.distilled.total.item(), "gsd": found.gsd_error.item()}
+        parts = {"distillation": found.distilled.total.detach(), "gsd": found.gsd_error.detach()}
         return Loss(self.weigh(found), parts, () if known(sample.gsd_B).any() else (UNKNOWN,))
 
     def after_step(self, progress: float) -> None:

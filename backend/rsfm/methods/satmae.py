@@ -220,7 +220,7 @@ class SatMAE(Method):
         total = self.error(rebuilt_BTCLP, cube, split.hidden_BL)
         dates = 1 if sample.dates is None else sample.dates.valid_BTHW.shape[1]
         repeated = self.encoder.dated and self.config.dates > 1 and dates == 1
-        return Loss(total, {"reconstruction": total.item()}, (REPEATED,) if repeated else ())
+        return Loss(total, {"reconstruction": total.detach()}, (REPEATED,) if repeated else ())
 
     def cube(self, sample: Sample) -> Cube:
         """Choose the dates: the sample's own and others at random; the same one again where there is no other."""

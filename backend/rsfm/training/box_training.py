@@ -52,7 +52,7 @@ class BoxLearner(nn.Module):
     def loss(self, sample: BoxSample, progress: float) -> Loss:
         parts = self.detector.losses(sample.pixels_BCHW, sample.targets)
         total = torch.stack(list(parts.values())).sum()
-        return Loss(total, {name: value.item() for name, value in parts.items()})
+        return Loss(total, {name: value.detach() for name, value in parts.items()})
 
     def after_step(self, progress: float) -> None:
         """There is nothing to follow a step."""

@@ -1,23 +1,27 @@
 """The loop that trains any method: one step after another until the budget is spent."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from lightning_utilities.core.apply_func import apply_to_collection
 
 from rsfm.errors import Stopped, UserError
 from rsfm.method import Loss, Method, Sample
 from rsfm.runs import Run
 from rsfm.training import checkpoint
-from rsfm.training.checkpoint import Position
+from rsfm.training.checkpoint import Position, Training
+from rsfm.training.checkpoint_writer import CheckpointWriter
 from rsfm.training.config import TrainingConfig
+from rsfm.training.finite import NotFinite
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.step import take_step
 
-CHECKPOINT_EVERY_SECONDS = 300
 METRIC_EVERY_SECONDS = 1
 VALIDATE_EVERY_SECONDS = 20
 
@@ -82,42 +86,47 @@ def train(
         Stopped, Cancelled: by the user; a stopped training has written its checkpoint.
         UserError: the loss is not finite.
     """
-    optimizer = make_optimizer(method, config)
-    position = checkpoint.load(run.checkpoints, method, optimizer)
-    wrapped, optimizer = fabric.setup(method, optimizer)
-    wrapped.mark_forward_method("loss")
-    method.to(memory_format=_memory_format(method))
-    method.train()
+    wrapped, optimizer, writer = _set_up(method, config, fabric, run)
+    position = writer.restore()
     started = saved = time.monotonic()
     reported = validated = 0.0
     told: set[str] = set()
     spent = position.seconds
-    with Prefetch(batch, position.step, config.readers) as coming:
+    with _named_checkpoint(run), writer, Prefetch(_pinned(batch, fabric), position.step, config.readers) as coming:
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
             loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fabric)
+            writer.finite.see(position.step, loss.total)
             _tell(loss, told, run)
             method.after_step(progress)
             now = time.monotonic()
             position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
             if now - reported > METRIC_EVERY_SECONDS:
                 reported = now
-                _report(run, budget, position, {"loss": loss.total.item(), **loss.parts})
+                _report(run, budget, position, loss)
             if validate is not None and now - validated > VALIDATE_EVERY_SECONDS:
-                held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
-                run.metric("validation_loss", position.step, held_out)
+                _validate(method, validate(position.step), progress, position, fabric, run)
                 validated = time.monotonic()
-            if now - saved > CHECKPOINT_EVERY_SECONDS:
+            if now - saved > config.checkpoint_minutes * 60:
                 saved = now
-                checkpoint.save(run.checkpoints, method, optimizer, position)
+                writer.save(position)
                 for watch in watchers:
                     watch(method, position)
+            writer.look()
             try:
                 run.check()
             except Stopped:
-                checkpoint.save(run.checkpoints, method, optimizer, position)
+                writer.save(position)
+                writer.wait()
                 raise
+        writer.save(position)
     return position
+
+
+def _validate(method: Method, sample: Sample, progress: float, position: Position, fabric: Fabric, run: Run) -> None:
+    with fabric.autocast():
+        total = validation_loss(method, fabric.to_device(sample), progress)
+    run.metric("validation_loss", position.step, total)
 
 
 @torch.no_grad()
@@ -128,6 +137,49 @@ def validation_loss(method: Method, sample: Sample, progress: float) -> float:
         total = float(method.loss(sample, progress).total)
     method.load_state_dict(state)
     return total
+
+
+def _set_up(method: Method, config: TrainingConfig, fabric: Fabric, run: Run) -> tuple[Any, Any, CheckpointWriter]:
+    """Bring a method to its device, ready to learn; return it as Fabric calls it, its optimizer, and its checkpoints.
+
+    In fp16 gradients are unscaled before they are clipped, which a fused optimizer would do too late. Samples stay in
+    fp32: autocast rounds what it multiplies, and rounded coordinates or pixel sizes would be other ones.
+    """
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    wrapped, optimizer = fabric.setup(method, make_optimizer(method, config, fused=scaler is None))
+    wrapped.mark_forward_method("loss")
+    fabric.strategy.precision.convert_input = _as_it_is  # type: ignore[method-assign]
+    method.to(memory_format=_memory_format(method))
+    method.train()
+    return (
+        wrapped,
+        optimizer,
+        CheckpointWriter(run.checkpoints, Training(method, optimizer.optimizer, scaler), run.warning),
+    )
+
+
+def _as_it_is(data: Any) -> Any:
+    return data
+
+
+@contextmanager
+def _named_checkpoint(run: Run) -> Iterator[None]:
+    """Say in a sentence what became of the loss, and which checkpoint is kept."""
+    try:
+        yield
+    except NotFinite as found:
+        raise UserError(
+            f"The loss became {found.value} at step {found.step}. {checkpoint.describe(run.checkpoints)} "
+            "Lower the 'Learning rate' and press Run again.",
+            "training.learning_rate",
+        ) from found
+
+
+def _pinned(batch: Callable[[int], Sample], fabric: Fabric) -> Callable[[int], Sample]:
+    """Let the readers put samples where a GPU takes them from without the training waiting."""
+    if fabric.device.type != "cuda":
+        return batch
+    return lambda step: apply_to_collection(batch(step), torch.Tensor, torch.Tensor.pin_memory)
 
 
 def _memory_format(method: Method) -> torch.memory_format:
@@ -145,7 +197,10 @@ def _tell(loss: Loss, told: set[str], run: Run) -> None:
         run.warning(text)
 
 
-def _report(run: Run, budget: Budget, position: Position, parts: dict[str, float]) -> None:
+def _report(run: Run, budget: Budget, position: Position, loss: Loss) -> None:
+    parts = {"loss": float(loss.total.detach()), **{name: float(value) for name, value in loss.parts.items()}}
+    if not all(map(math.isfinite, parts.values())):
+        return  # it is about to be said what the loss became
     progress = budget.progress(position)
     left = position.seconds * (1 - progress) / progress if progress else None
     speed = position.windows / max(position.seconds, 1e-6)

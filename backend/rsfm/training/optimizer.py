@@ -11,10 +11,13 @@ from rsfm.blocks.schedules import ease
 from rsfm.training.config import TrainingConfig
 
 
-def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, config: TrainingConfig, fused: bool = True) -> torch.optim.Optimizer:
     """Make the optimizer of a recipe over what is trained; biases and norms decay only if the recipe says so.
 
     A module's `undecayed` names more parameters that decay only then.
+
+    Args:
+        fused: take a step in one pass over the weights; not where gradients are unscaled before they are clipped.
     """
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
@@ -30,8 +33,9 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), eps=config.epsilon)
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, fused=fused)
+    betas = (0.9, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=fused)
 
 
 def learning_rate(config: TrainingConfig, progress: float, epochs: float) -> float:

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 
-from rsfm.errors import UserError
 from rsfm.method import Loss, Sample
 from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
+from rsfm.training.finite import check_at_once
 from rsfm.training.optimizer import clip_each, learning_rate, set_learning_rate, set_weight_decay, weight_decay
 
 
@@ -30,22 +29,19 @@ def take_step(
         epochs: how many passes the whole training makes.
 
     Raises:
-        UserError: the loss is not finite.
+        NotFinite: the loss is not finite.
     """
     set_learning_rate(optimizer, learning_rate(config, progress, epochs))
     set_weight_decay(optimizer, weight_decay(config, progress))
-    loss: Loss = method.loss(sample, progress)
-    if not torch.isfinite(loss.total):
-        raise UserError(
-            f"The loss became {loss.total.item()} at step {position.step}. The last checkpoint is kept. "
-            "Lower the 'Learning rate' and press Run again."
-        )
+    with fabric.autocast():
+        loss: Loss = method.loss(sample, progress)
+    check_at_once(position.step, loss.total)
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(loss.total)
     if config.clip_norm and config.clip_each:
         fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
         clip_each(method.parameters(), config.clip_norm)
     elif config.clip_norm:
-        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm)
+        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
     optimizer.step()
     return loss

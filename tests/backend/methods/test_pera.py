@@ -254,7 +254,7 @@ def test_pera_12_reported_parts_add_up_to_the_loss():
     sample = Sample(*window(), torch.ones(3))
     torch.manual_seed(5)
     found = method.loss(sample, 0.5)
-    parts = found.parts
+    parts = {name: float(part) for name, part in found.parts.items()}
     total = parts["distillation"] + 0.3 * parts["spread"] + 0.02 * parts["pixel"]
     assert found.total.item() == pytest.approx(total, rel=1e-6)
     assert all(abs(value) > 1e-3 for value in parts.values())
@@ -355,5 +355,5 @@ def test_training_learns_to_imagine_pixels():
         loss.total.backward()
         optimizer.step()
         method.after_step(step / 40)
-        errors.append(loss.parts["pixel"])
+        errors.append(loss.parts["pixel"].item())
     assert sum(errors[-8:]) < 0.7 * sum(errors[:8])

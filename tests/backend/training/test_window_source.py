@@ -2,7 +2,6 @@
 
 import json
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from rsfm.raster.decoded_cache import DecodedCache
 from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster
 from rsfm.runs import Run
-from rsfm.training import loop
+from rsfm.training import checkpoint_writer, loop
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.pretraining import build_method
 from rsfm.training.window_source import open_windows
@@ -146,17 +145,17 @@ def test_a_resumed_run_on_dates_gives_the_weights_of_an_uninterrupted_one(
     corners = [(500000 + 12000 * number, 5100000) for number in range(8)]
     path = make_collection(["2015-07-11", "2016-12-12"], corners)
     whole = pretrain(tmp_path, values, path, name="whole")
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_SECONDS", -1)
-    save_checkpoint = loop.checkpoint.save
+    copy_of = checkpoint_writer.snapshot
 
-    def stop_in_the_middle(folder: Path, method, optimizer, position):
-        save_checkpoint(folder, method, optimizer, position)
-        if position.step == 5:
+    def stop_in_the_middle(training, position):
+        if position.step == 6:
             raise Interrupted
+        return copy_of(training, position)
 
-    monkeypatch.setattr(loop.checkpoint, "save", stop_in_the_middle)
+    monkeypatch.setattr(checkpoint_writer, "snapshot", stop_in_the_middle)
     file = tmp_path / "part.json"
-    file.write_text(config_of(values, path).model_dump_json())
+    often = {**TRAINING, "checkpoint_minutes": 0}
+    file.write_text(config_of(values, path, training=often).model_dump_json())
     assert cli.main(["run", "pretrain", str(file), "--run", str(tmp_path / "part")]) != 0
     monkeypatch.undo()
     assert cli.main(["resume", str(tmp_path / "part")]) == 0
