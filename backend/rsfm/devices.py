@@ -65,6 +65,8 @@ def choose_device(wanted: str, run: Run | None = None) -> str:
     import torch
 
     candidates = [device["name"] for device in list_devices()] if wanted == "auto" else [wanted]
+    if wanted == "auto" and (mine := os.environ.get("RSFM_DEVICE", "")):  # the one that this run waited for
+        candidates = [mine, *(name for name in candidates if name != mine)]
     local = os.environ.get("LOCAL_RANK", "")  # each process of torchrun takes a GPU of its own
     if wanted == "auto" and local and (gpus := sorted(name for name in candidates if name.startswith("cuda"))):
         candidates = [gpus[int(local) % len(gpus)], *candidates]

@@ -108,10 +108,16 @@ class Server:
                 self._answer(line)
 
     def start(
-        self, job: str, config: dict[str, Any], runs_folder: str, title: str = "", look: dict[str, Any] | None = None
+        self,
+        job: str,
+        config: dict[str, Any],
+        runs_folder: str,
+        title: str = "",
+        look: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Start a run and follow it; answers with its folder. `look` asks for previews (`runs.create`)."""
-        folder = runs.create(Path(runs_folder), job, title or job, config, look)
+        """Start a run and follow it; answers with its folder. `look` and `options` are those of `runs.create`."""
+        folder = runs.create(Path(runs_folder), job, title or job, config, look, options)
         start_worker(folder)
         self.attach(str(folder))
         return {"run": str(folder)}

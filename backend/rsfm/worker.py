@@ -5,18 +5,21 @@ Exit codes: 0 done or stopped, 2 the user can mend it, 1 a bug, 130 cancelled.
 
 import json
 import logging
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from rsfm import jobs, processes, registry, runs
+from rsfm import device_queue, jobs, processes, registry, runs
+from rsfm.awake import kept_awake
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.job import Job
+from rsfm.locks import FileLock
 from rsfm.report import write_report
 from rsfm.runs import Run
 
@@ -59,12 +62,17 @@ def user_error(error: ValidationError) -> UserError:
 
 
 def do(folder: Path, listener: Callable[[dict[str, Any]], None] | None = None) -> int:
-    """Do the run of a folder and return the exit code; the folder tells the rest."""
-    runs.claim(folder)
-    with _signals_stop(folder):
+    """Do the run of a folder and return the exit code; the folder tells the rest.
+
+    Raises:
+        UserError: another process does it.
+    """
+    with _alone(folder), _signals_stop(folder):
+        runs.claim(folder)
         run = Run(folder, listener)
         try:
-            return _do(run, folder)
+            with kept_awake(run.options.keep_awake, f"Run '{folder.name}' goes on"):
+                return _do(run, folder)
         finally:
             if run.previews.is_dir():
                 from rsfm.preview import empty_previews
@@ -79,7 +87,8 @@ def _do(run: Run, folder: Path) -> int:
         config = read_config(job, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         runs.write_json(folder / "config.json", config.model_dump(mode="json"))
         run.check()
-        result = processes.together(lambda part: job().run(config, part), run)
+        with _in_turn(run, job, config):
+            result = processes.together(lambda part: job().run(config, part), run)
     except Stopped:
         return _end(run, "stopped", 0)
     except Cancelled:
@@ -106,6 +115,36 @@ def help_along(name: str, values: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run's own process hears it, and asks for the end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return processes.help_along(lambda part: job().run(config, part))
+
+
+@contextmanager
+def _in_turn(run: Run, job: type[Job], config: Any) -> Iterator[None]:
+    """Wait for the device, and let "auto" take the one that is this run's now."""
+    wanted, options = job.device(config), run.options
+    waits_on_cpu = job.is_long or options.queue == "all"
+    place = device_queue.place_for(wanted, waits_on_cpu) if wanted and options.queue != "never" else None
+    if place is None:
+        yield
+        return
+    with device_queue.turn(run, place, options.wait) as devices:
+        os.environ["RSFM_DEVICE"] = devices[0]
+        try:
+            yield
+        finally:
+            del os.environ["RSFM_DEVICE"]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from doing the same run."""
+    lock = FileLock(folder / ".lock")
+    with suppress(OSError):  # a disk without locks
+        if not lock.take():
+            raise UserError(f"The run '{folder}' is still going on. Stop it first.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

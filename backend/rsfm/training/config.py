@@ -29,6 +29,9 @@ class TrainingConfig(Config):
     )
     clip_norm: float = Field(1.0, ge=0, le=100, description="Limit of the gradient's norm; 0 sets none.")
     clip_each: bool = Field(False, description="Limit each tensor's gradient by itself, as DINO does.")
+    checkpoint_minutes: Annotated[Minutes, Hint(advanced=True)] = Field(
+        5, ge=0, le=1440, description="Time between two checkpoints: at most this much is lost when a computer fails."
+    )
     readers: Annotated[int, Hint(advanced=True)] = Field(
         1, ge=0, le=64, description="Threads that read windows ahead; 0 reads between the steps."
     )

@@ -17,7 +17,6 @@ from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.step import take_step
 
-CHECKPOINT_EVERY_SECONDS = 300
 METRIC_EVERY_SECONDS = 1
 VALIDATE_EVERY_SECONDS = 20
 
@@ -107,7 +106,7 @@ def train(
                 held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
                 run.metric("validation_loss", position.step, held_out)
                 validated = time.monotonic()
-            if now - saved > CHECKPOINT_EVERY_SECONDS:
+            if now - saved > config.checkpoint_minutes * 60:
                 saved = now
                 checkpoint.save(run.checkpoints, method, optimizer, position)
                 for watch in watchers:
