@@ -77,12 +77,15 @@ def _run(arguments: list[str]) -> int:
     parser.add_argument("--run", type=Path, help="folder of the run; made if it is absent")
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     parser.add_argument("--no-wait", action="store_true", help="refuse to run while others use the device")
+    parser.add_argument("--queue", choices=("trainings", "all", "never"), help="which runs wait (see RSFM_QUEUE)")
+    parser.add_argument("--no-awake", action="store_true", help="let the computer fall asleep")
     options = parser.parse_args(arguments)
     try:
         values = json.loads(options.config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"The config '{options.config}' cannot be read as JSON: {error}.") from error
-    return _do(options.job, values, options.run, options.json, wait=not options.no_wait)
+    beside = {"queue": options.queue, "wait": not options.no_wait, "keep_awake": False if options.no_awake else None}
+    return _do(options.job, values, options.run, options.json, beside)
 
 
 def _job(name: str, arguments: list[str]) -> int:
@@ -91,7 +94,7 @@ def _job(name: str, arguments: list[str]) -> int:
 
     job = worker.find_job(name)
     flags = read_flags(job, arguments)
-    return _do(name, flags.values, flags.run, flags.json, flags.wait)
+    return _do(name, flags.values, flags.run, flags.json, {"wait": flags.wait})
 
 
 def _work(arguments: list[str]) -> int:
@@ -114,14 +117,14 @@ def _resume(arguments: list[str]) -> int:
     return worker.do(folder, _print_event)
 
 
-def _do(job: str, values: dict[str, Any], folder: Path | None, as_json: bool, wait: bool) -> int:
+def _do(job: str, values: dict[str, Any], folder: Path | None, as_json: bool, options: dict[str, Any]) -> int:
     from rsfm import worker
 
     if processes.world()[0]:
         return worker.help_along(job, values)
     title = worker.find_job(job).title
     folder = None if folder is None else folder.absolute()  # what a run tells of its files is read from elsewhere
-    made = runs.create(default_runs() if folder is None else folder.parent, job, title, values, options={"wait": wait})
+    made = runs.create(default_runs() if folder is None else folder.parent, job, title, values, options=options)
     if folder is not None:
         if folder.exists():
             shutil.rmtree(made)

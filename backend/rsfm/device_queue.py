@@ -28,7 +28,7 @@ TICKET_BYTES = 4096
 
 
 class Place(NamedTuple):
-    """What a run asks for: `many` of these devices at once; the first are liked best."""
+    """What a run asks for: `many` of these devices at once, by their ids; the first are liked best."""
 
     devices: tuple[str, ...]
     many: int = 1
@@ -57,13 +57,24 @@ def place_for(wanted: str, waits_on_cpu: bool) -> Place | None:
 
     Several processes of torchrun are one run, which takes a GPU for each.
     """
-    gpus = [device["name"] for device in list_devices() if device["name"] != "cpu"]
+    ids = {device["name"]: device["id"] for device in list_devices()}
+    gpus = [name for name in ids if name != "cpu"]
     processes = min(len(gpus), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if wanted == "auto" and gpus:
-        return Place(tuple(gpus) if processes == 1 else tuple(sorted(gpus)[:processes]), processes)
+        chosen = gpus if processes == 1 else sorted(gpus)[:processes]
+        return Place(tuple(ids[name] for name in chosen), processes)
     if wanted in {"auto", "cpu"}:
         return Place(("cpu",)) if waits_on_cpu else None
-    return Place(("cuda:0" if wanted == "cuda" else wanted,))
+    name = "cuda:0" if wanted == "cuda" else wanted
+    return Place((ids.get(name, name),))
+
+
+def tickets() -> list[Ticket]:
+    """Return who holds a device or waits for one, in order of arrival; nobody where there is no queue."""
+    try:
+        return Queue(folder()).all() if folder().is_dir() else []
+    except OSError:
+        return []
 
 
 @contextmanager
@@ -71,7 +82,7 @@ def turn(run: Run, place: Place, wait: bool = True) -> Iterator[tuple[str, ...]]
     """Hold devices for a run; waits until they are free, and says so.
 
     Yields:
-        The devices that are this run's now.
+        The ids of the devices that are this run's now.
 
     Raises:
         Stopped, Cancelled: by the user, while it waits.
@@ -132,10 +143,14 @@ class Queue:
             self._write(mine._replace(devices=free, holds=True))
             return free
 
+    def all(self) -> list[Ticket]:
+        """Return all tickets, in order."""
+        with self._inside():
+            return self._tickets()
+
     def ahead(self, number: int) -> list[Ticket]:
         """Return the tickets before this one that want or hold one of its devices, those that hold one first."""
-        with self._inside():
-            tickets = self._tickets()
+        tickets = self.all()
         mine = next(ticket for ticket in tickets if ticket.number == number)
         before = [each for each in tickets if each.number < number and set(each.devices) & set(mine.devices)]
         return sorted(before, key=lambda ticket: (not ticket.holds, ticket.number))

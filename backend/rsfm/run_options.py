@@ -29,9 +29,9 @@ def read_options(said: dict[str, Any] | None = None) -> RunOptions:
     Raises:
         UserError: a way to queue that there is not.
     """
-    general = {"queue": os.environ.get("RSFM_QUEUE"), "keep_awake": os.environ.get("RSFM_KEEP_AWAKE", "") != "no"}
-    known = {name: value for name, value in {**general, **(said or {})}.items() if name in RunOptions._fields}
-    options = RunOptions(**{name: value for name, value in known.items() if value is not None})
+    general = {"queue": os.environ.get("RSFM_QUEUE"), "keep_awake": os.environ.get("RSFM_KEEP_AWAKE") != "no"}
+    given = {name: value for name, value in (said or {}).items() if value is not None and name in RunOptions._fields}
+    options = RunOptions(**{name: value for name, value in {**general, **given}.items() if value is not None})
     if options.queue not in get_args(Queue):
         raise UserError(
             f"Runs cannot queue by '{options.queue}'. Set RSFM_QUEUE to one of: {', '.join(get_args(Queue))}."

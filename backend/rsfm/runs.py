@@ -93,7 +93,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise UserError(f"'{folder}' holds no run: its run.json cannot be read.") from error
     run["folder"] = str(folder)
     if run["state"] not in ENDED and not _alive(run):
-        run["state"] = "lost"
+        run |= {"state": "lost", "error": _why_lost(folder), "ended": _last_sign(folder).isoformat()}
     return run
 
 
@@ -138,6 +138,22 @@ def discard(folder: Path) -> None:
     """Remove what a cancelled run made; its record stays."""
     for name in ("outputs", "checkpoints", "previews"):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a run and all it made.
+
+    Raises:
+        UserError: it goes on, or its folder cannot be removed.
+    """
+    if read(folder)["state"] not in ENDED:
+        raise UserError("This run is still going on. Cancel it first.")
+    going = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+    try:
+        os.replace(folder, going)  # at once, so that no reader sees half a run
+        shutil.rmtree(going)
+    except OSError as error:
+        raise UserError(f"The run '{folder}' cannot be removed ({error.strerror}): another program uses it.") from error
 
 
 def remove_partial(outputs: Path) -> None:
@@ -194,7 +210,10 @@ class Run:
         event = {"time": now(), "type": type, **event}
         self._events.write(json.dumps(event, ensure_ascii=False, allow_nan=False, default=str) + "\n")
         if self._listener:
-            self._listener(event)
+            try:
+                self._listener(event)
+            except OSError:  # whoever listened is gone, such as QGIS or a terminal: the run goes on
+                self._listener = None
 
     def progress(self, fraction: float, message: str = "", eta_seconds: float | None = None) -> None:
         """Report how far the run is, from 0 to 1; at most five times a second."""
@@ -315,6 +334,19 @@ def _end_last_line(events: Path) -> None:
         size = file.seek(0, os.SEEK_END)
         if size and file.seek(size - 1) >= 0 and file.read(1) != b"\n":
             file.write(b"\n")
+
+
+def _last_sign(folder: Path) -> datetime:
+    """Return when a run gave its last sign of life."""
+    files = [folder / "events.jsonl", folder / "run.json"]
+    return datetime.fromtimestamp(max(file.stat().st_mtime for file in files if file.exists()), UTC)
+
+
+def _why_lost(folder: Path) -> str:
+    """Say in plain words what is known of a run that ended without a word."""
+    if psutil.boot_time() > _last_sign(folder).timestamp():
+        return "The computer was switched off or restarted while it ran; what it finished is kept."
+    return "The run's process ended without a word. Its log may say why; what it finished is kept."
 
 
 def _new_folder(runs: Path, base: str) -> Path:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from rsfm import device_queue, jobs, processes, registry, runs
 from rsfm.awake import kept_awake
+from rsfm.devices import list_devices
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.job import Job
 from rsfm.locks import FileLock
@@ -126,8 +128,9 @@ def _in_turn(run: Run, job: type[Job], config: Any) -> Iterator[None]:
     if place is None:
         yield
         return
-    with device_queue.turn(run, place, options.wait) as devices:
-        os.environ["RSFM_DEVICE"] = devices[0]
+    with device_queue.turn(run, place, options.wait) as ids:
+        mine = [device["name"] for device in list_devices() if device["id"] in ids]
+        os.environ["RSFM_DEVICE"] = mine[0] if mine else ""
         try:
             yield
         finally:
@@ -149,13 +152,15 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _signals_stop(folder: Path) -> Iterator[None]:
-    """Take Ctrl-C, and a computer that shuts down, for Stop; a Cancel that was asked for stays one."""
+    """Take Ctrl-C, a closed terminal and a computer that shuts down for Stop; a Cancel that was asked for stays one."""
 
     def stop(*_: Any) -> None:
         if not (folder / "control").exists():
             runs.request_end(folder, "stop")
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else `nohup` set it
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, stop) for number in numbers]
     try:
         yield

@@ -17,7 +17,13 @@ while [ "${1#--}" != "$1" ]; do shift; done
 exec "$@"
 """
 """What systemd-inhibit does but for the wish itself: it runs a command, and ends with it."""
-RUN = "import sys; from rsfm.awake import kept_awake\nwith kept_awake(True, 'why'):\n print(1, flush=True); sys.stdin.read()"
+RUN = """
+import sys
+from rsfm.awake import kept_awake
+with kept_awake(True, "why"):
+    print(1, flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -54,9 +60,13 @@ def test_asked_for_while_the_run_goes_on_and_no_longer(said):
 
 
 def test_released_when_the_run_raises(said):
-    with pytest.raises(ValueError, match="x"), kept_awake(True, "why"):
-        wait_for(said)
-        raise ValueError("x")
+    def fail():
+        with kept_awake(True, "why"):
+            wait_for(said)
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        fail()
     assert holders(os.getpid()) == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rsfm import cli, device_queue, runs
 from rsfm.device_queue import Place, Queue, place_for
+from rsfm.devices import list_devices
 from rsfm.errors import Stopped
 from rsfm.runs import Run
 
@@ -51,7 +52,7 @@ class Holder:
         return self.process.stdout.readline().split()
 
     def go(self):
-        self.process.communicate()
+        self.process.communicate(timeout=60)
 
 
 def make_run(folder, title="mine"):
@@ -148,11 +149,12 @@ def test_many_at_once_never_hold_a_device_together(queue, tmp_path):
 def test_a_waiting_run_says_behind_what(queue, tmp_path):
     first = Holder(tmp_path, "gpu", title="Pretrain · MoCo v2")
     first.devices()
-    second, third = Holder(tmp_path, "gpu", title="b"), Holder(tmp_path, "gpu", title="c")
-    until(lambda: all(runs.read(each.run)["state"] == "waiting" for each in (second, third)))
-    texts = sorted(runs.read(each.run)["waits"] for each in (second, third))
-    assert texts[1] == "Waits behind 'Pretrain · MoCo v2', 62 %, about 40 min left."
-    assert texts[0] == "Waits behind 'Pretrain · MoCo v2', 62 %, about 40 min left, and 1 more."
+    second = Holder(tmp_path, "gpu", title="b")
+    until(lambda: runs.read(second.run)["state"] == "waiting")
+    third = Holder(tmp_path, "gpu", title="c")
+    until(lambda: runs.read(third.run)["state"] == "waiting")
+    behind = "Waits behind 'Pretrain · MoCo v2', 62 %, about 40 min left"
+    assert [runs.read(each.run)["waits"] for each in (second, third)] == [f"{behind}.", f"{behind}, and 1 more."]
     for each in (first, second, third):
         each.go()
 
@@ -175,13 +177,21 @@ def test_on_the_cpu_only_long_runs_wait(monkeypatch):
 
 def test_processes_of_one_run_take_one_place_with_a_gpu_each(monkeypatch, tmp_path):
     program = tmp_path / "nvidia-smi"
-    lines = "".join(f"{index}, A{index}, 8000, {free}, 550.1\\n" for index, free in enumerate((10, 7000, 5000)))
+    lines = "".join(
+        f"{index}, GPU-{index}a, A{index}, 8000, {free}, 550.1\\n" for index, free in enumerate((10, 7000, 5000))
+    )
     program.write_text(f"#!/bin/sh\nprintf '{lines}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert place_for("auto", False) == Place(("cuda:1", "cuda:2", "cuda:0"))
+    assert place_for("auto", False) == Place(("GPU-1a", "GPU-2a", "GPU-0a"))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert place_for("auto", False) == Place(("cuda:0", "cuda:1"), 2)
+    assert place_for("auto", False) == Place(("GPU-0a", "GPU-1a"), 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,1")
+    assert place_for("cuda:0", False) == Place(("GPU-2a",))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1a")
+    assert [device["title"] for device in list_devices()][:-1] == ["A1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [device["name"] for device in list_devices()] == ["cpu"]
 
 
 def test_second_training_waits_across_servers_says_so_and_stops_in_two_seconds(queue, tmp_path, noise_raster):
@@ -193,7 +203,9 @@ def test_second_training_waits_across_servers_says_so_and_stops_in_two_seconds(q
     assert said["message"].startswith("Waits behind 'pretrain'")
     assert "min left" in said["message"]
     second.kill()  # what waits outlives its server
-    listed = {run["folder"]: run["state"] for run in first.request("list", runs_folder=str(tmp_path / "runs"))["result"]}
+    listed = {
+        run["folder"]: run["state"] for run in first.request("list", runs_folder=str(tmp_path / "runs"))["result"]
+    }
     assert listed == {str(ahead): "running", str(waiting): "waiting"}
     first.request("attach", run=str(waiting))
     started = time.monotonic()
