@@ -150,7 +150,7 @@ class RunRow(QFrame):
         self._bar.setVisible(run.is_live)
         self.stop.setVisible(run.is_live)
         self.cancel.setVisible(run.is_live)
-        self.resume.setVisible(run.state in {"stopped", "lost"})
+        self.resume.setVisible(run.state in {"stopped", "lost"} or (run.state == "failed" and _can_go_on(run)))
         self.show_button.setVisible(run.state in {"done", "stopped"} and _has_layers(run))
         self.report.setVisible(run.state in {"done", "stopped"} and (Path(run.folder) / "report.html").is_file())
         self.log.setVisible(run.state in {"failed", "lost"})
@@ -262,6 +262,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _can_go_on(run: RunState) -> bool:
+    """Tell whether a failed run has got so far that what was wrong can be mended, and the rest be made."""
+    checkpoints = Path(run.folder) / "checkpoints"
+    return any(path.is_file() for path in checkpoints.rglob("*"))
 
 
 def _has_layers(run: RunState) -> bool:

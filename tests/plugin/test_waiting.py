@@ -29,8 +29,9 @@ def strip(workspace):
     made = RunStrip(workspace.runs)
     yield made
     for run in workspace.runs.all():
-        if run.is_live and "pid" in read_run(Path(run.folder)):
-            os.kill(read_run(Path(run.folder))["pid"], signal.SIGKILL)
+        pid = read_run(Path(run.folder)).get("pid", os.getpid())
+        if run.is_live and pid != os.getpid():
+            os.kill(pid, signal.SIGKILL)
     made.deleteLater()
 
 
