@@ -29,6 +29,7 @@ State = Literal["starting", "waiting", "running", "stopped", "cancelled", "faile
 ENDED: frozenset[str] = frozenset({"stopped", "cancelled", "failed", "done", "lost"})
 PROGRESS_EVERY_SECONDS = 0.2
 TAIL_BYTES = 2**16
+ROOM, ROOM_BYTES = ".room", 2**17
 IMPORTED = time.time()
 
 
@@ -154,6 +155,17 @@ def remove(folder: Path) -> None:
         shutil.rmtree(going)
     except OSError as error:
         raise UserError(f"The run '{folder}' cannot be removed ({error.strerror}): another program uses it.") from error
+
+
+def keep_room(folder: Path) -> None:
+    """Hold some space, so that a run on a full disk can still say what was wrong."""
+    with suppress(OSError):
+        (folder / ROOM).write_bytes(bytes(ROOM_BYTES))
+
+
+def make_room(folder: Path) -> None:
+    """Give that space back."""
+    (folder / ROOM).unlink(missing_ok=True)
 
 
 def remove_partial(outputs: Path) -> None:

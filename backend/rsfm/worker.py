@@ -3,6 +3,7 @@
 Exit codes: 0 done or stopped, 2 the user can mend it, 1 a bug, 130 cancelled.
 """
 
+import errno
 import json
 import logging
 import os
@@ -26,6 +27,9 @@ from rsfm.report import write_report
 from rsfm.runs import Run
 
 log = logging.getLogger(__name__)
+DISK_FULL = (
+    "The disk of '{}' is full. Free some space, then press Resume; what was done by the last checkpoint is kept."
+)
 
 
 def find_job(name: str) -> type[Job]:
@@ -71,11 +75,13 @@ def do(folder: Path, listener: Callable[[dict[str, Any]], None] | None = None) -
     """
     with _alone(folder), _signals_stop(folder):
         runs.claim(folder)
+        runs.keep_room(folder)
         run = Run(folder, listener)
         try:
             with kept_awake(run.options.keep_awake, f"Run '{folder.name}' goes on"):
                 return _do(run, folder)
         finally:
+            runs.make_room(folder)
             if run.previews.is_dir():
                 from rsfm.preview import empty_previews
 
@@ -97,10 +103,10 @@ def _do(run: Run, folder: Path) -> int:
         runs.discard(folder)
         return _end(run, "cancelled", 130)
     except UserError as error:
-        runs.remove_partial(run.outputs)
-        run.emit("error", text=str(error), field=error.field)
-        return _end(run, "failed", 2, error=str(error))
+        return _fail(run, error)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return _fail(run, UserError(DISK_FULL.format(folder)))
         runs.remove_partial(run.outputs)
         log.error("%s", traceback.format_exc())
         text = f"{type(error).__name__}: {error}. The log has the details: {folder / 'log.txt'}"
@@ -108,6 +114,14 @@ def _do(run: Run, folder: Path) -> int:
         return _end(run, "failed", 1, error=text)
     run.progress(1, "Done")
     return _end(run, "done", 0, result=result)
+
+
+def _fail(run: Run, error: UserError) -> int:
+    """Write down what the user can mend."""
+    runs.make_room(run.folder)
+    runs.remove_partial(run.outputs)
+    run.emit("error", text=str(error), field=error.field)
+    return _end(run, "failed", 2, error=str(error))
 
 
 def help_along(name: str, values: dict[str, Any]) -> int:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import random
 import shutil
 import sys
@@ -46,19 +47,19 @@ class Outcome(NamedTuple):
 def worker_killed(bench: Bench, folder: Path, moments: random.Random) -> tuple[str, list[str]]:
     """Kill the process of a run up to twice, resuming it each time."""
     run, said, problems = folder / "run", [], []
-    process = bench.rsfm("run", "pretrain", str(bench.write_config(folder)), "--run", str(run))
+    fresh = moments.random() < 0.25
+    process = bench.rsfm("run", "pretrain", str(bench.write_config(folder)), "--run", str(run), fresh=fresh)
     for _ in range(moments.randint(1, 2)):
         wait_until(lambda: (run / "run.json").exists())
         said.append(wait_for_moment(run, moments))
         killed = time.time()
         process.kill()
-        process.wait()
         state = runs.list_runs(folder)[0]["state"]
         if state == "done":
             break
         problems += broken(run) + ([] if state == "lost" else [f"a killed run is listed as {state}"])
         before = len(events(run))
-        process = bench.rsfm("resume", str(run))
+        process = bench.rsfm("resume", str(run), fresh=fresh)
         wait_until(lambda process=process, before=before: len(events(run)) > before + 8 or process.poll() is not None)
         problems += lost_too_much(run, before, killed)
     if process.wait() not in (0, -9):
@@ -96,7 +97,6 @@ def raster_moved(bench: Bench, folder: Path, moments: random.Random) -> tuple[st
     raster.rename(away)
     time.sleep(moments.uniform(0, 1))
     process.kill()
-    process.wait()
     if runs.read(run)["state"] == "done":
         return f"{moment}, too late", broken(run) + bench.differs(run)
     code = bench.rsfm("resume", str(run)).wait()
@@ -139,6 +139,7 @@ def main() -> int:
     parser.add_argument("--only", help="faults whose name holds this text")
     parser.add_argument("--at-once", type=int, default=2)
     options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # as many threads, as many roundings
     folder = Path(tempfile.mkdtemp(prefix="rsfm-faults-"))
     bench = Bench(folder)
     chosen = [name for name in FAULTS if (options.only or "") in name]

@@ -1,6 +1,7 @@
 """A small pretraining that faults are done to, and what must be true of its folder afterwards."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -16,19 +17,21 @@ import psutil
 import rasterio
 import torch
 from rasterio.transform import from_origin
-from rsfm import runs
+from rsfm import cli, runs
 from safetensors.torch import load_file
 
 SECONDS = 240
 CHECKPOINT_SECONDS = 1.0
 SLACK_SECONDS = 2.0
+COPIES = multiprocessing.get_context("forkserver")
+COPIES.set_forkserver_preload(["rsfm.training.pretraining", "rsfm.cli", "rsfm.worker", "rsfm.methods.moco_v2"])
 RESUMABLE = {"lost", "stopped", "failed"}
 
 
 class Bench:
     """A folder with a raster, a config, a queue of its own, and the weights of a run that nothing happened to."""
 
-    def __init__(self, folder: Path, epochs: int = 90) -> None:
+    def __init__(self, folder: Path, epochs: int = 30) -> None:
         self.folder, self.raster = folder, folder / "raster.tif"
         folder.mkdir(parents=True, exist_ok=True)
         pixels_CHW = np.random.default_rng(0).integers(100, 3000, (4, 96, 96)).astype("uint16")
@@ -43,7 +46,7 @@ class Bench:
         }  # fmt: skip
         self.whole = folder / "whole"
         done = self.rsfm("run", "pretrain", str(self.write_config(folder)), "--run", str(self.whole))
-        assert done.wait(SECONDS) == 0, (self.whole / "log.txt").read_text()
+        assert done.wait() == 0, (self.folder / "log.txt").read_text()
 
     def make_config(self, raster: Path, epochs: int) -> dict[str, Any]:
         """Return a config whose result does not depend on the clock."""
@@ -60,18 +63,61 @@ class Bench:
         file.write_text(json.dumps({**self.config, **changes}))
         return file
 
-    def rsfm(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Start a command of the backend."""
-        with open(self.folder / "log.txt", "ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-E", "-s", "-m", "rsfm", *arguments],
-                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+    def rsfm(self, *arguments: str, fresh: bool = False) -> "Started":
+        """Start a command of the backend.
+
+        Args:
+            fresh: as a shell does; else as a copy of a process that has imported everything, which saves seconds.
+        """
+        return Started(arguments, self.environment, self.folder / "log.txt", fresh)
 
     def differs(self, folder: Path) -> list[str]:
         """Name the weights of a finished run that are not those of the run that nothing happened to, to the bit."""
         ours, theirs = (load_file(path / "outputs" / "encoder.safetensors") for path in (folder, self.whole))
         return [f"weights of {name} differ" for name in theirs if not torch.equal(ours[name], theirs[name])]
+
+
+class Started:
+    """A process of the backend, and the end that it came to."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], log: Path, fresh: bool) -> None:
+        self._copied = self._fresh = None
+        if fresh:
+            with open(log, "ab") as sink:
+                self._fresh = subprocess.Popen(
+                    [sys.executable, "-E", "-s", "-m", "rsfm", *arguments],
+                    env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+                )  # fmt: skip
+        else:
+            self._copied = COPIES.Process(target=command, args=(arguments, environment, str(log)), daemon=True)
+            self._copied.start()
+
+    def poll(self) -> int | None:
+        """Return the exit code, minus the signal that killed it; None while it goes on."""
+        return self._fresh.poll() if self._fresh else self._copied.exitcode
+
+    def wait(self, seconds: float = SECONDS) -> int:
+        """Wait for the end, and return the exit code."""
+        if self._fresh:
+            return self._fresh.wait(seconds)
+        self._copied.join(seconds)
+        if self._copied.exitcode is None:
+            raise TimeoutError("the process does not end")
+        return int(self._copied.exitcode)
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        (self._fresh or self._copied).kill()
+        self.wait()
+
+
+def command(arguments: tuple[str, ...], environment: dict[str, str], log: str) -> None:
+    """Do a command of the backend in this process."""
+    os.environ.update(environment)
+    sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    sys.exit(cli.main(list(arguments)))
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
