@@ -9,7 +9,7 @@ PACKAGES := qgis python3-qgis xvfb xauth python3-venv
 SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup system demo test test-slow check format schema package bench bench-quick bench-reading bench-inference learn clean
+.PHONY: help setup system demo test test-slow faults check format schema package bench bench-quick bench-reading bench-inference learn clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ test: setup check ## Run all tests: the backend without QGIS, the plugin in QGIS
 
 test-slow: setup ## Kill and resume 30 runs at random moments; map 60,000 x 60,000 pixels in 2 GB.
 	OMP_NUM_THREADS=2 $(PYTHON) -m pytest -m slow tests/backend
+
+faults: setup ## Kill worker, server and QGIS, fill a disk, move a raster away: 50 seeds, about 20 minutes.
+	$(PYTHON) -m tests.faults.campaign
 
 check: backend/.venv/ready ## Check format, lint, types, ceilings and the schema.
 	$(PYTHON) -m ruff format --check $(SOURCES)

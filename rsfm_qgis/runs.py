@@ -6,13 +6,13 @@ The folders are the truth: after a crash of the server or of QGIS the list is re
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qgis.PyQt.QtCore import QObject, QProcess, QTimer, pyqtSignal
 
-from rsfm_qgis import paths
+from rsfm_qgis import paths, settings
 from rsfm_qgis.client import Answer, BackendClient
 from rsfm_qgis.records import ENDED, Model, Output, find_models, read_output, read_record, read_run
 
@@ -23,7 +23,14 @@ COME_UP_SECONDS = 60
 
 
 class RunState(NamedTuple):
-    """What is known of a run; `sentence` is its result in words, `error_field` the parameter its error concerns."""
+    """What is known of a run.
+
+    Attributes:
+        sentence: its result in words.
+        error_field: the parameter its error concerns.
+        started: when its process began to work, the last time.
+        worked: seconds that its processes had worked before that.
+    """
 
     folder: str
     job: str = ""
@@ -41,11 +48,21 @@ class RunState(NamedTuple):
     sentence: str = ""
     error: str = ""
     error_field: str = ""
+    started: str = ""
+    worked: float = 0.0
 
     @property
     def is_live(self) -> bool:
         """Tell whether its process is at work."""
         return self.state not in ENDED
+
+    @property
+    def work_seconds(self) -> float:
+        """How long it has been worked on: what would go if it were discarded."""
+        if not self.started or self.state in {"starting", "waiting"}:
+            return self.worked
+        end = _moment(self.ended) if self.ended and not self.is_live else datetime.now(timezone.utc)
+        return self.worked + max(0.0, (end - _moment(self.started)).total_seconds())
 
 
 class Resumed(NamedTuple):
@@ -77,6 +94,7 @@ class RunList(QObject):
         self._attached: set[str] = set()
         self._models: dict[str, tuple[Model, ...]] = {}
         self._resumed: dict[str, Resumed] = {}
+        self._elsewhere = {folder for folder in settings.read(settings.LIVE_RUNS).split("\n") if folder}
         self._reconnects = 0
         self._timer = QTimer(self)
         self._timer.setInterval(REFRESH_MILLISECONDS)
@@ -123,7 +141,9 @@ class RunList(QObject):
             answer(result, error)
 
         folder = str(paths.runs_folder(self._project))
-        said = {"job": job, "config": config, "runs_folder": folder, "title": title, "look": look}
+        keep_awake = settings.read(settings.KEEP_AWAKE) != "no"
+        options = {"queue": settings.read(settings.QUEUE) or None, "keep_awake": keep_awake}
+        said = {"job": job, "config": config, "runs_folder": folder, "title": title, "look": look, "options": options}
         self._client.request("start", said, started)
 
     def stop(self, folder: str) -> None:
@@ -133,6 +153,19 @@ class RunList(QObject):
     def cancel(self, folder: str) -> None:
         """End a run and discard what it made."""
         self._client.request("cancel", {"run": folder})
+
+    def remove(self, folder: str, answer: Answer | None = None) -> None:
+        """Remove a run that has ended, and all it made."""
+
+        def removed(result: Any, error: dict[str, Any] | None) -> None:
+            if error is None and self._runs.pop(folder, None) is not None:
+                self._elsewhere.discard(folder)
+                self.listed.emit()
+                self._find_models()
+            if answer is not None:
+                answer(result, error)
+
+        self._client.request("remove", {"run": folder}, removed)
 
     def resume(self, folder: str) -> bool:
         """Go on with a run that was stopped or lost, in a process that outlives QGIS; tells whether it started."""
@@ -160,7 +193,8 @@ class RunList(QObject):
     def refresh(self) -> None:
         """Read the folder of runs again."""
         folder = str(paths.runs_folder(self._project))
-        self._client.request("list", {"runs_folder": folder}, self._take_list)
+        also = sorted({*self._elsewhere, *self._attached})
+        self._client.request("list", {"runs_folder": folder, "also": also}, self._take_list)
 
     def _take_list(self, result: Any, error: dict[str, Any] | None) -> None:
         if error is not None:
@@ -175,6 +209,15 @@ class RunList(QObject):
         if [(run.folder, run.title) for run in before] != [(run.folder, run.title) for run in self.all()]:
             self.listed.emit()
         self._find_models()
+        self._remember_live()
+
+    def _remember_live(self) -> None:
+        """Keep which runs go on, so that the next QGIS finds them whatever project it has open."""
+        live = {run.folder for run in self._runs.values() if run.is_live}
+        self._elsewhere |= live
+        text = "\n".join(sorted(live))
+        if text != settings.read(settings.LIVE_RUNS):
+            settings.write(settings.LIVE_RUNS, text)
 
     def _take_run(self, folder: str, run: dict[str, Any]) -> None:
         if self._is_coming_up(folder, run):
@@ -182,7 +225,8 @@ class RunList(QObject):
         known = self._runs.get(folder)
         state = (known or RunState(folder))._replace(
             job=run["job"], title=run.get("title") or run["job"], created=run.get("created", ""),
-            ended=run.get("ended", ""), device=run.get("device", ""),
+            ended=run.get("ended", ""), device=run.get("device", ""), started=run.get("started", ""),
+            worked=run.get("worked", 0.0),
         )  # fmt: skip
         if folder not in self._attached:
             sentence = (run.get("result") or {}).get("sentence", "")
@@ -191,6 +235,8 @@ class RunList(QObject):
         self._runs[folder] = state
         if state.is_live and folder not in self._attached:
             self._attach(folder)
+            if state.state == "waiting":
+                self._runs[folder] = self._runs[folder]._replace(message=run.get("waits", ""))
         ended_unseen = known is not None and known.is_live and not state.is_live
         if ended_unseen:  # while the server was away
             self._read(folder)
@@ -268,12 +314,20 @@ def local_time(moment: str) -> str:
     return f"{local:%H:%M}" if local.date() == datetime.now().date() else f"{local:%Y-%m-%d %H:%M}"
 
 
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
 def _after_event(run: RunState, event: dict[str, Any]) -> RunState:
     """Return the run as it is after an event; unknown events change nothing."""
     type = event["type"]
     if type == "progress":
         fraction, message, eta = event["fraction"], event.get("message", ""), event.get("eta_seconds")
         return run._replace(state="running", fraction=fraction, message=message, eta_seconds=eta)
+    if type == "waiting":
+        return run._replace(state="waiting", message=event["message"], eta_seconds=None)
+    if type == "started":
+        return run._replace(state="running", message="", started=event["time"])
     if type == "device":
         return run._replace(device=event["name"])
     if type == "output":

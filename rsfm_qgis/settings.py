@@ -10,6 +10,9 @@ RUNS_FOLDER = "rsfm/runs_folder"
 DEVICE = "rsfm/device"
 DOCK_SHOWN = "rsfm/dock_shown"
 PREVIEWS = "rsfm/previews"
+QUEUE = "rsfm/queue"
+KEEP_AWAKE = "rsfm/keep_awake"
+LIVE_RUNS = "rsfm/live_runs"
 
 
 def read(key: str) -> str:
@@ -24,3 +27,9 @@ def write(key: str, value: str) -> None:
         settings.setValue(key, value)
     else:
         settings.remove(key)
+
+
+def run_flags() -> list[str]:
+    """Return the flags of the backend's command line that say how a run behaves beside others."""
+    queue = read(QUEUE)
+    return [*(["--queue", queue] if queue else []), *(["--no-awake"] if read(KEEP_AWAKE) == "no" else [])]

@@ -24,6 +24,7 @@ Commands:
   describe                          print every job and its parameters as JSON
   import FILE                       make a model of weights that others trained
   inspect RASTER...                 say what is in rasters or collections, and whether they can be used
+  doctor [--json]                   say which devices compute, and why the CPU is used if it is
   sample DIR                        make a small realistic scene with truth, to try things on
   golden DIR...                     compare our numbers with the authors' own
   JOB --help                        a job's parameters as flags
@@ -80,12 +81,16 @@ def _run(arguments: list[str]) -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("--run", type=Path, help="folder of the run; made if it is absent")
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
+    parser.add_argument("--no-wait", action="store_true", help="refuse to run while others use the device")
+    parser.add_argument("--queue", choices=("trainings", "all", "never"), help="which runs wait (see RSFM_QUEUE)")
+    parser.add_argument("--no-awake", action="store_true", help="let the computer fall asleep")
     options = parser.parse_args(arguments)
     try:
         values = json.loads(options.config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"The config '{options.config}' cannot be read as JSON: {error}.") from error
-    return _do(options.job, values, options.run, options.json)
+    beside = {"queue": options.queue, "wait": not options.no_wait, "keep_awake": False if options.no_awake else None}
+    return _do(options.job, values, options.run, options.json, beside)
 
 
 def _job(name: str, arguments: list[str]) -> int:
@@ -94,7 +99,7 @@ def _job(name: str, arguments: list[str]) -> int:
 
     job = worker.find_job(name)
     flags = read_flags(job, arguments)
-    return _do(name, flags.values, flags.run, flags.json)
+    return _do(name, flags.values, flags.run, flags.json, {"wait": flags.wait})
 
 
 def _work(arguments: list[str]) -> int:
@@ -111,19 +116,20 @@ def _resume(arguments: list[str]) -> int:
     if processes.world()[0]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return worker.help_along(runs.read(folder)["job"], config)
-    if runs.read(folder)["state"] in {"starting", "running"}:
+    if runs.read(folder)["state"] not in runs.ENDED:
         raise UserError(f"The run '{folder}' is still going on. Stop it first.")
+    (folder / "control").unlink(missing_ok=True)
     return worker.do(folder, _print_event)
 
 
-def _do(job: str, values: dict[str, Any], folder: Path | None, as_json: bool) -> int:
+def _do(job: str, values: dict[str, Any], folder: Path | None, as_json: bool, options: dict[str, Any]) -> int:
     from rsfm import worker
 
     if processes.world()[0]:
         return worker.help_along(job, values)
     title = worker.find_job(job).title
     folder = None if folder is None else folder.absolute()  # what a run tells of its files is read from elsewhere
-    made = runs.create(default_runs() if folder is None else folder.parent, job, title, values)
+    made = runs.create(default_runs() if folder is None else folder.parent, job, title, values, options=options)
     if folder is not None:
         if folder.exists():
             shutil.rmtree(made)
@@ -153,6 +159,8 @@ def _print_event(event: dict[str, Any]) -> None:
         print(f"{event['fraction']:6.1%} {event['message']}{left}", file=sys.stderr)
     elif event["type"] == "output":
         print(f"{event['title']}: {event['path']}")
+    elif event["type"] == "waiting":
+        print(event["message"], file=sys.stderr)
     elif event["type"] == "warning":
         print(f"Warning: {event['text']}", file=sys.stderr)
     elif event["type"] == "error":
@@ -172,6 +180,12 @@ def _inspect(arguments: list[str]) -> int:
             print(f"Error: {error}", file=sys.stderr)
             code = 2
     return code
+
+
+def _doctor(arguments: list[str]) -> int:
+    from rsfm.doctor import main as doctor
+
+    return doctor(arguments)
 
 
 def _sample(arguments: list[str]) -> int:
@@ -198,6 +212,7 @@ COMMANDS = {
     "serve": _serve,
     "describe": _describe,
     "inspect": _inspect,
+    "doctor": _doctor,
     "sample": _sample,
     "golden": _golden,
 }

@@ -12,11 +12,16 @@ from rsfm.worker import user_error
 
 
 class Flags(NamedTuple):
-    """A parsed command line: values of the config, folder of the run, whether events are printed as JSON."""
+    """A parsed command line: values of the config, folder of the run, whether events are printed as JSON.
+
+    Attributes:
+        wait: for a device that other runs use.
+    """
 
     values: dict[str, Any]
     run: Path | None
     json: bool
+    wait: bool
 
 
 def read_flags(job: type[Job], arguments: list[str]) -> Flags:
@@ -27,11 +32,11 @@ def read_flags(job: type[Job], arguments: list[str]) -> Flags:
         SystemExit: for --help and unknown flags.
     """
     arguments = list(arguments)
-    as_json = "--json" in arguments
-    arguments = [argument for argument in arguments if argument != "--json"]
+    as_json, wait = "--json" in arguments, "--no-wait" not in arguments
+    arguments = [argument for argument in arguments if argument not in {"--json", "--no-wait"}]
     run, preset = _take(arguments, "--run"), _take(arguments, "--preset")
     base = _preset(job, preset)
-    return Flags(_merge(base, _parse(job, arguments)), Path(run) if run else None, as_json)
+    return Flags(_merge(base, _parse(job, arguments)), Path(run) if run else None, as_json, wait)
 
 
 def _parse(job: type[Job], arguments: list[str]) -> dict[str, Any]:
@@ -49,7 +54,7 @@ def _parse(job: type[Job], arguments: list[str]) -> dict[str, Any]:
 
 def _help(job: type[Job]) -> str:
     presets = "\n".join(f"--preset {preset.name}: {preset.help}" for preset in job.presets())
-    general = "--run DIR: folder of the run. --json: print events as JSON lines."
+    general = "--run DIR: folder of the run. --json: print events as JSON lines. --no-wait: not behind other runs."
     return "\n\n".join(part for part in (job.Config.__doc__, presets, general) if part)
 
 

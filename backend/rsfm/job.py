@@ -36,6 +36,7 @@ class Job(ABC):
         page: the page of the dock it stands on: "imagery", "pretrain", "fine_tune", "map", "change" or "explore".
         Config: its parameters; its docstring is the help text, the first line the short one.
         rank: on its page; the lowest is shown first.
+        is_long: it takes hours and all of a computer, so that two of it wait for each other even on the CPU.
     """
 
     name: ClassVar[str]
@@ -43,11 +44,17 @@ class Job(ABC):
     page: ClassVar[str]
     Config: ClassVar[type[Config]]
     rank: ClassVar[int] = 0
+    is_long: ClassVar[bool] = False
 
     @classmethod
     def presets(cls) -> list[Preset]:
         """Return the presets of this job, the default first."""
         return []
+
+    @classmethod
+    def device(cls, config: Any) -> str | None:
+        """Return the device that it computes on with these parameters; None where it needs none of its own."""
+        return getattr(config, "device", None)
 
     @abstractmethod
     def run(self, config: Any, run: Run) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,17 +23,29 @@ import psutil
 
 from rsfm import PROTOCOL, __version__
 from rsfm.errors import Cancelled, Stopped, UserError
+from rsfm.run_options import RunOptions, read_options
 
-State = Literal["starting", "running", "stopped", "cancelled", "failed", "done", "lost"]
+State = Literal["starting", "waiting", "running", "stopped", "cancelled", "failed", "done", "lost"]
 ENDED: frozenset[str] = frozenset({"stopped", "cancelled", "failed", "done", "lost"})
 PROGRESS_EVERY_SECONDS = 0.2
+TAIL_BYTES = 2**16
+ROOM, ROOM_BYTES = ".room", 2**17
+IMPORTED = time.time()
 
 
-def create(runs: Path, job: str, title: str, config: dict[str, Any], look: dict[str, Any] | None = None) -> Path:
+def create(
+    runs: Path,
+    job: str,
+    title: str,
+    config: dict[str, Any],
+    look: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+) -> Path:
     """Make the folder of a new run, named after the moment, the job and its subject, and return it.
 
     Args:
         look: asks for previews; `bounds` is what is on the screen, west, south, east, north in `crs`.
+        options: fields of `RunOptions`.
 
     Raises:
         UserError: the folder of runs cannot be written.
@@ -55,6 +68,7 @@ def create(runs: Path, job: str, title: str, config: dict[str, Any], look: dict[
                 "title": title,
                 "state": "starting",
                 "created": now(),
+                "options": read_options(options)._asdict(),
             },
         )
         if look is not None:
@@ -80,7 +94,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise UserError(f"'{folder}' holds no run: its run.json cannot be read.") from error
     run["folder"] = str(folder)
     if run["state"] not in ENDED and not _alive(run):
-        run["state"] = "lost"
+        run |= {"state": "lost", "error": _why_lost(folder), "ended": _last_sign(folder).isoformat()}
     return run
 
 
@@ -93,6 +107,21 @@ def list_runs(runs: Path) -> list[dict[str, Any]]:
         except UserError:  # a folder that is being made or removed
             continue
     return sorted(found, key=lambda run: (run.get("created", ""), run["folder"]), reverse=True)
+
+
+def last_progress(folder: Path) -> dict[str, Any]:
+    """Read the last progress event of a run; empty where there is none."""
+    try:
+        with open(folder / "events.jsonl", "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        if b'"type": "progress"' in line:
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return {}
 
 
 def update(folder: Path, **changes: Any) -> None:
@@ -110,6 +139,33 @@ def discard(folder: Path) -> None:
     """Remove what a cancelled run made; its record stays."""
     for name in ("outputs", "checkpoints", "previews"):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a run and all it made.
+
+    Raises:
+        UserError: it goes on, or its folder cannot be removed.
+    """
+    if read(folder)["state"] not in ENDED:
+        raise UserError("This run is still going on. Cancel it first.")
+    going = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
+    try:
+        os.replace(folder, going)  # at once, so that no reader sees half a run
+        shutil.rmtree(going)
+    except OSError as error:
+        raise UserError(f"The run '{folder}' cannot be removed ({error.strerror}): another program uses it.") from error
+
+
+def keep_room(folder: Path) -> None:
+    """Hold some space, so that a run on a full disk can still say what was wrong."""
+    with suppress(OSError):
+        (folder / ROOM).write_bytes(bytes(ROOM_BYTES))
+
+
+def make_room(folder: Path) -> None:
+    """Give that space back."""
+    (folder / ROOM).unlink(missing_ok=True)
 
 
 def remove_partial(outputs: Path) -> None:
@@ -156,6 +212,7 @@ class Run:
         self.previews = folder / "previews"
         self.said: dict[str, Any] = {}
         self._listener = listener
+        _end_last_line(folder / "events.jsonl")
         self._events = open(folder / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._started = time.monotonic()
         self._last_progress = -1.0
@@ -165,7 +222,10 @@ class Run:
         event = {"time": now(), "type": type, **event}
         self._events.write(json.dumps(event, ensure_ascii=False, allow_nan=False, default=str) + "\n")
         if self._listener:
-            self._listener(event)
+            try:
+                self._listener(event)
+            except OSError:  # whoever listened is gone, such as QGIS or a terminal: the run goes on
+                self._listener = None
 
     def progress(self, fraction: float, message: str = "", eta_seconds: float | None = None) -> None:
         """Report how far the run is, from 0 to 1; at most five times a second."""
@@ -194,6 +254,21 @@ class Run:
     def preview(self, kind: str, path: Path, key: str, title: str, **style: Any) -> None:
         """Report a file that shows what an output will be; it takes the place of the one before of the same key."""
         self.emit("preview", kind=kind, path=str(path), key=key, title=title, style=style, **self.said)
+
+    def wait(self, text: str) -> None:
+        """Record that the run waits, and behind what."""
+        update(self.folder, state="waiting", waits=text)
+        self.emit("waiting", message=text)
+
+    def go_on(self) -> None:
+        """Record that the run waits no longer."""
+        update(self.folder, state="running", waits="", started=now())
+        self.emit("started")
+
+    @property
+    def options(self) -> RunOptions:
+        """How the run behaves beside others."""
+        return read_options(read(self.folder).get("options"))
 
     @property
     def look(self) -> dict[str, Any] | None:
@@ -231,13 +306,27 @@ class Run:
 
 
 def claim(folder: Path) -> None:
-    """Enter this process as the one that does the run."""
-    (folder / "control").unlink(missing_ok=True)
+    """Enter this process as the one that does the run.
+
+    A wish to end that is older than this process was for the one before.
+    """
     process = psutil.Process()
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    control = folder / "control"
+    if "pid" in run and control.exists() and control.stat().st_mtime < IMPORTED:
+        control.unlink(missing_ok=True)
     kept = {name: value for name, value in run.items() if name not in {"error", "ended", "exit_code", "result"}}
     mine = {"state": "running", "pid": process.pid, "process_started": process.create_time(), "started": now()}
-    write_json(folder / "run.json", {**kept, **mine})
+    write_json(folder / "run.json", {**kept, **mine, "worked": worked_seconds(run, folder)})
+
+
+def worked_seconds(run: dict[str, Any], folder: Path) -> float:
+    """Return how long a run's processes have worked until its last event, the time in queues left out."""
+    before = float(run.get("worked", 0))
+    if "started" not in run or run["state"] == "waiting":
+        return before
+    last = (folder / "events.jsonl").stat().st_mtime
+    return before + max(0.0, last - datetime.fromisoformat(run["started"]).timestamp())
 
 
 def _alive(run: dict[str, Any]) -> bool:
@@ -249,6 +338,27 @@ def _alive(run: dict[str, Any]) -> bool:
         return bool(abs(psutil.Process(run["pid"]).create_time() - run["process_started"]) < 1)
     except psutil.Error:
         return False
+
+
+def _end_last_line(events: Path) -> None:
+    """End a line that a process which died, or a full disk, left in its middle."""
+    with suppress(FileNotFoundError), open(events, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size and file.seek(size - 1) >= 0 and file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def _last_sign(folder: Path) -> datetime:
+    """Return when a run gave its last sign of life."""
+    files = [folder / "events.jsonl", folder / "run.json"]
+    return datetime.fromtimestamp(max(file.stat().st_mtime for file in files if file.exists()), UTC)
+
+
+def _why_lost(folder: Path) -> str:
+    """Say in plain words what is known of a run that ended without a word."""
+    if psutil.boot_time() > _last_sign(folder).timestamp():
+        return "The computer was switched off or restarted while it ran; what it finished is kept."
+    return "The run's process ended without a word. Its log may say why; what it finished is kept."
 
 
 def _new_folder(runs: Path, base: str) -> Path:

@@ -3,7 +3,7 @@
 It starts runs, each a process of its own that outlives it, and follows their folders. It knows nothing that the folders
 do not say, so a second server, or the same one after a crash, continues where it was.
 
-Requests: start, stop, cancel, list, attach, detach, devices. Notifications: hello (first message), event.
+Requests: start, stop, cancel, remove, list, attach, detach, devices. Notifications: hello (first message), event.
 """
 
 import json
@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,6 +90,7 @@ class Server:
             "start": self.start,
             "stop": self.stop,
             "cancel": self.cancel,
+            "remove": self.remove,
             "list": self.list_runs,
             "attach": self.attach,
             "detach": self.detach,
@@ -108,10 +110,16 @@ class Server:
                 self._answer(line)
 
     def start(
-        self, job: str, config: dict[str, Any], runs_folder: str, title: str = "", look: dict[str, Any] | None = None
+        self,
+        job: str,
+        config: dict[str, Any],
+        runs_folder: str,
+        title: str = "",
+        look: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Start a run and follow it; answers with its folder. `look` asks for previews (`runs.create`)."""
-        folder = runs.create(Path(runs_folder), job, title or job, config, look)
+        """Start a run and follow it; answers with its folder. `look` and `options` are those of `runs.create`."""
+        folder = runs.create(Path(runs_folder), job, title or job, config, look, options)
         start_worker(folder)
         self.attach(str(folder))
         return {"run": str(folder)}
@@ -125,9 +133,19 @@ class Server:
         """End a run and discard what it made."""
         cancel(Path(run))
 
-    def list_runs(self, runs_folder: str) -> list[dict[str, Any]]:
-        """List the runs of a folder, newest first."""
-        return runs.list_runs(Path(runs_folder))
+    def remove(self, run: str) -> None:
+        """Remove the folder of a run that has ended."""
+        self.detach(run)
+        runs.remove(Path(run))
+
+    def list_runs(self, runs_folder: str, also: list[str] | None = None) -> list[dict[str, Any]]:
+        """List the runs of a folder, newest first, then some that are elsewhere, where they still are."""
+        found = runs.list_runs(Path(runs_folder))
+        listed = {run["folder"] for run in found}
+        for folder in also or ():
+            if folder not in listed and (Path(folder) / "run.json").is_file():
+                found.append(runs.read(Path(folder)))
+        return found
 
     def attach(self, run: str, after: int = 0) -> dict[str, Any]:
         """Report the events of a run from byte `after` of its record on, past and coming; answers with its state."""
@@ -188,7 +206,7 @@ class Server:
             for folder, position in positions.items():
                 try:
                     self._report(folder, position)
-                except OSError:  # the folder was removed
+                except (OSError, UserError):  # the folder was removed
                     self.detach(str(folder))
             time.sleep(FOLLOW_EVERY_SECONDS)
 
@@ -199,15 +217,16 @@ class Server:
         lines = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
         for line in lines:
             position += len(line)
-            self._event(folder, position, json.loads(line))
+            with suppress(ValueError):  # a line that a full disk cut short
+                self._event(folder, position, json.loads(line))
         with self._lock:
             if folder not in self._positions:
                 return
             self._positions[folder] = position
-        if not lines and runs.read(folder)["state"] in runs.ENDED:
-            if runs.read(folder)["state"] == "lost":
-                text_lost = "The run's process ended without a word. Its log may say why; what it finished is kept."
-                self._event(folder, position, {"time": runs.now(), "type": "done", "state": "lost", "error": text_lost})
+        if not lines and (run := runs.read(folder))["state"] in runs.ENDED:
+            if run["state"] == "lost":
+                end = {"time": runs.now(), "type": "done", "state": "lost", "error": run["error"]}
+                self._event(folder, position, end)
             self.detach(str(folder))
 
     def _event(self, folder: Path, position: int, event: dict[str, Any]) -> None:

@@ -3,24 +3,33 @@
 Exit codes: 0 done or stopped, 2 the user can mend it, 1 a bug, 130 cancelled.
 """
 
+import errno
 import json
 import logging
+import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from rsfm import jobs, processes, registry, runs
+from rsfm import device_queue, jobs, processes, registry, runs
+from rsfm.awake import kept_awake
+from rsfm.devices import list_devices
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.job import Job
+from rsfm.locks import FileLock
 from rsfm.report import write_report
 from rsfm.runs import Run
 
 log = logging.getLogger(__name__)
+DISK_FULL = (
+    "The disk of '{}' is full. Free some space, then press Resume; what was done by the last checkpoint is kept."
+)
 
 
 def find_job(name: str) -> type[Job]:
@@ -59,13 +68,20 @@ def user_error(error: ValidationError) -> UserError:
 
 
 def do(folder: Path, listener: Callable[[dict[str, Any]], None] | None = None) -> int:
-    """Do the run of a folder and return the exit code; the folder tells the rest."""
-    runs.claim(folder)
-    with _signals_stop(folder):
+    """Do the run of a folder and return the exit code; the folder tells the rest.
+
+    Raises:
+        UserError: another process does it.
+    """
+    with _alone(folder), _signals_stop(folder):
+        runs.claim(folder)
+        runs.keep_room(folder)
         run = Run(folder, listener)
         try:
-            return _do(run, folder)
+            with kept_awake(run.options.keep_awake, f"Run '{folder.name}' goes on"):
+                return _do(run, folder)
         finally:
+            runs.make_room(folder)
             if run.previews.is_dir():
                 from rsfm.preview import empty_previews
 
@@ -79,17 +95,18 @@ def _do(run: Run, folder: Path) -> int:
         config = read_config(job, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         runs.write_json(folder / "config.json", config.model_dump(mode="json"))
         run.check()
-        result = processes.together(lambda part: job().run(config, part), run)
+        with _in_turn(run, job, config):
+            result = processes.together(lambda part: job().run(config, part), run)
     except Stopped:
         return _end(run, "stopped", 0)
     except Cancelled:
         runs.discard(folder)
         return _end(run, "cancelled", 130)
     except UserError as error:
-        runs.remove_partial(run.outputs)
-        run.emit("error", text=str(error), field=error.field)
-        return _end(run, "failed", 2, error=str(error))
+        return _fail(run, error)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return _fail(run, UserError(DISK_FULL.format(folder)))
         runs.remove_partial(run.outputs)
         log.error("%s", traceback.format_exc())
         text = f"{type(error).__name__}: {error}. The log has the details: {folder / 'log.txt'}"
@@ -97,6 +114,14 @@ def _do(run: Run, folder: Path) -> int:
         return _end(run, "failed", 1, error=text)
     run.progress(1, "Done")
     return _end(run, "done", 0, result=result)
+
+
+def _fail(run: Run, error: UserError) -> int:
+    """Write down what the user can mend."""
+    runs.make_room(run.folder)
+    runs.remove_partial(run.outputs)
+    run.emit("error", text=str(error), field=error.field)
+    return _end(run, "failed", 2, error=str(error))
 
 
 def help_along(name: str, values: dict[str, Any]) -> int:
@@ -109,14 +134,47 @@ def help_along(name: str, values: dict[str, Any]) -> int:
 
 
 @contextmanager
+def _in_turn(run: Run, job: type[Job], config: Any) -> Iterator[None]:
+    """Wait for the device, and let "auto" take the one that is this run's now."""
+    wanted, options = job.device(config), run.options
+    waits_on_cpu = job.is_long or options.queue == "all"
+    place = device_queue.place_for(wanted, waits_on_cpu) if wanted and options.queue != "never" else None
+    if place is None:
+        yield
+        return
+    with device_queue.turn(run, place, options.wait) as ids:
+        mine = [device["name"] for device in list_devices() if device["id"] in ids]
+        os.environ["RSFM_DEVICE"] = mine[0] if mine else ""
+        try:
+            yield
+        finally:
+            del os.environ["RSFM_DEVICE"]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from doing the same run."""
+    lock = FileLock(folder / ".lock")
+    with suppress(OSError):  # a disk without locks
+        if not lock.take():
+            raise UserError(f"The run '{folder}' is still going on. Stop it first.")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def _signals_stop(folder: Path) -> Iterator[None]:
-    """Take Ctrl-C, and a computer that shuts down, for Stop; a Cancel that was asked for stays one."""
+    """Take Ctrl-C, a closed terminal and a computer that shuts down for Stop; a Cancel that was asked for stays one."""
 
     def stop(*_: Any) -> None:
         if not (folder / "control").exists():
             runs.request_end(folder, "stop")
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else `nohup` set it
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, stop) for number in numbers]
     try:
         yield

@@ -8,6 +8,7 @@ from qgis.core import QgsApplication
 from qgis.PyQt.QtWidgets import QGridLayout, QLabel, QMenu, QToolButton, QWidget
 
 from rsfm_qgis.client import BackendClient
+from rsfm_qgis.gui.doctor_window import open_doctor
 from rsfm_qgis.gui.elided_label import ElidedLabel
 from rsfm_qgis.gui.hint import Hint
 
@@ -58,8 +59,12 @@ class DeviceChip(QWidget):
         for device in self._client.devices:
             self._menu.addAction(device_title(device)).setEnabled(False)
         self._menu.addSeparator()
+        self._menu.addAction(self.tr("Check the Devices\u2026"), self._open_doctor)
         self._menu.addAction(self.tr("Restart the Backend"), self._client.restart)
         self._menu.addAction(self.tr("Options\u2026"), self._open_options)
+
+    def _open_doctor(self) -> None:
+        open_doctor(self.window())
 
 
 def device_title(device: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Settings > Options > RSFM: the backend's Python, the folder of runs, the device, previews, a test."""
+"""Settings > Options > RSFM: the backend's Python, the folder of runs, the device, how runs behave, a test."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QPush
 from rsfm_qgis import paths, settings
 from rsfm_qgis.client import BackendClient
 from rsfm_qgis.gui.device_chip import device_title
+from rsfm_qgis.gui.doctor_window import open_doctor
 from rsfm_qgis.gui.editor import shrinkable
 
 PAGE = "RsfmOptions"
@@ -45,12 +46,18 @@ class OptionsPage(QgsOptionsPageWidget):
         self.device = shrinkable(QComboBox())
         self.previews = QCheckBox(self.tr("Show maps while they are made, what is on the screen first"))
         self.previews.setChecked(settings.read(settings.PREVIEWS) != "no")
+        self.queue = shrinkable(QComboBox())
+        self._list_queues()
+        self.awake = QCheckBox(self.tr("Keep the computer awake while a run goes on"))
+        self.awake.setChecked(settings.read(settings.KEEP_AWAKE) != "no")
+        self.doctor = QPushButton(self.tr("Check the Devices\u2026"))
         self.test = QPushButton(self.tr("Test the Backend"))
         self.answer = QLabel()
         self.answer.setWordWrap(True)
         self._lay_out()
         self._list_devices()
         self.test.clicked.connect(self._test)
+        self.doctor.clicked.connect(self._open_doctor)
         client.hello.connect(self._show_hello)
         client.stopped.connect(self._show_problem)
 
@@ -61,6 +68,8 @@ class OptionsPage(QgsOptionsPageWidget):
         settings.write(settings.RUNS_FOLDER, self.runs.filePath())
         settings.write(settings.DEVICE, self.device.currentData() or "")
         settings.write(settings.PREVIEWS, "" if self.previews.isChecked() else "no")
+        settings.write(settings.QUEUE, self.queue.currentData() or "")
+        settings.write(settings.KEEP_AWAKE, "" if self.awake.isChecked() else "no")
         if paths.backend_python() != before:
             self._client.restart()
 
@@ -69,12 +78,24 @@ class OptionsPage(QgsOptionsPageWidget):
         form.addRow(self.tr("Python of the backend"), self.python)
         form.addRow(self.tr("Folder of runs"), self.runs)
         form.addRow(self.tr("Device"), self.device)
+        form.addRow(self.tr("Runs wait"), self.queue)
+        form.addRow("", self.awake)
         form.addRow("", self.previews)
         form.addRow(self.test, self.answer)
+        form.addRow(self.doctor)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
         layout.addStretch()
+
+    def _list_queues(self) -> None:
+        self.queue.addItem(self.tr("On a GPU for any other; on the CPU trainings for each other"), "")
+        self.queue.addItem(self.tr("On any device for any other"), "all")
+        self.queue.addItem(self.tr("Never: they share the device"), "never")
+        self.queue.setCurrentIndex(max(0, self.queue.findData(settings.read(settings.QUEUE))))
+
+    def _open_doctor(self) -> None:
+        open_doctor(self.window())
 
     def _list_devices(self) -> None:
         chosen = self.device.currentData() or settings.read(settings.DEVICE)

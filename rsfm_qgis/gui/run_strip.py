@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import Qt, QTimer, pyqtSignal
@@ -26,8 +26,10 @@ ROWS = 3
 HISTORY_ROWS = 100
 ASK_AFTER_SECONDS = 60
 ASK_FOR_MILLISECONDS = 5000
+DISCARD = "\u2715"
 THEME_ICONS = {
     "starting": "/mTaskQueued.svg",
+    "waiting": "/mTaskQueued.svg",
     "running": "/mTaskRunning.svg",
     "done": "/mTaskComplete.svg",
     "stopped": "/mTaskOnHold.svg",
@@ -127,6 +129,7 @@ class RunRow(QFrame):
         self.show_button = self._button(self.tr("Show"), self.tr("Show the run's layers on the map"))
         self.report = self._button(self.tr("Report"), self.tr("Open the run's report"))
         self.log = self._button(self.tr("Log"), self.tr("Open what the run printed"))
+        self.discard = self._button(DISCARD, self.tr("Remove the run and what it made"))
         self._lay_out()
         self.stop.clicked.connect(self._stop)
         self.cancel.clicked.connect(self._cancel)
@@ -134,6 +137,7 @@ class RunRow(QFrame):
         self.show_button.clicked.connect(self._show)
         self.report.clicked.connect(self._report)
         self.log.clicked.connect(self._log)
+        self.discard.clicked.connect(self._discard)
 
     def show_run(self, run: RunState) -> None:
         """Set all widgets to the state of the run."""
@@ -146,15 +150,17 @@ class RunRow(QFrame):
         self._bar.setVisible(run.is_live)
         self.stop.setVisible(run.is_live)
         self.cancel.setVisible(run.is_live)
-        self.resume.setVisible(run.state in {"stopped", "lost"})
+        self.resume.setVisible(run.state in {"stopped", "lost"} or (run.state == "failed" and _can_go_on(run)))
         self.show_button.setVisible(run.state in {"done", "stopped"} and _has_layers(run))
         self.report.setVisible(run.state in {"done", "stopped"} and (Path(run.folder) / "report.html").is_file())
         self.log.setVisible(run.state in {"failed", "lost"})
+        self.discard.setVisible(not run.is_live)
 
     def facts(self, run: RunState) -> str:
         """Say the state in a word, then percent, time left, what it does, and where."""
         words = {
             "starting": self.tr("Starting"),
+            "waiting": self.tr("Waiting"),
             "running": self.tr("Running"),
             "done": self.tr("Done"),
             "stopped": self.tr("Stopped"),
@@ -185,7 +191,7 @@ class RunRow(QFrame):
         first.setSpacing(4)
         first.addWidget(self._icon)
         first.addWidget(self._name, 1)
-        for button in (self.stop, self.cancel, self.resume, self.show_button, self.report, self.log):
+        for button in (self.stop, self.cancel, self.resume, self.show_button, self.report, self.log, self.discard):
             first.addWidget(button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 1, 0, 3)
@@ -206,17 +212,34 @@ class RunRow(QFrame):
 
     def _cancel(self) -> None:
         """Cancel; ask by a second click when more than a minute of work would go."""
+        if not self._asks(self.cancel):
+            self._runs.cancel(self._folder)
+
+    def _discard(self) -> None:
+        """Remove; ask as for a cancel, and also before something finished goes."""
         run = self._runs.get(self._folder)
-        asked = self.cancel.text() != self.tr("Cancel")
-        if run is not None and not asked and _age_seconds(run) > ASK_AFTER_SECONDS:
-            self.cancel.setText(self.tr("Discard {0}?").format(duration(_age_seconds(run))))
-            QTimer.singleShot(ASK_FOR_MILLISECONDS, self._forget_asking)
-            return
-        self._forget_asking()
-        self._runs.cancel(self._folder)
+        if run is not None and not self._asks(self.discard, run.state in {"done", "stopped"}):
+            self._runs.remove(self._folder, self._tell_problem)
+
+    def _asks(self, button: QToolButton, always: bool = False) -> bool:
+        """Tell whether a first click has to be confirmed, and turn the button into the question."""
+        run = self._runs.get(self._folder)
+        asked = button.text() not in {self.tr("Cancel"), DISCARD}
+        if run is None or asked or not (always or run.work_seconds > ASK_AFTER_SECONDS):
+            self._forget_asking()
+            return False
+        button.setText(self.tr("Discard {0}?").format(duration(run.work_seconds)))
+        QTimer.singleShot(ASK_FOR_MILLISECONDS, self._forget_asking)
+        return True
 
     def _forget_asking(self) -> None:
         self.cancel.setText(self.tr("Cancel"))
+        self.discard.setText(DISCARD)
+
+    def _tell_problem(self, _result: Any, error: dict[str, Any] | None) -> None:
+        if error is not None:
+            self._facts.setText(error["message"])
+            self._facts.setToolTip(error["message"])
 
     def _resume(self) -> None:
         self._runs.resume(self._folder)
@@ -241,10 +264,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _age_seconds(run: RunState) -> float:
-    if not run.created:
-        return 0.0
-    return (datetime.now(timezone.utc) - datetime.fromisoformat(run.created)).total_seconds()
+def _can_go_on(run: RunState) -> bool:
+    """Tell whether a failed run has got so far that what was wrong can be mended, and the rest be made."""
+    checkpoints = Path(run.folder) / "checkpoints"
+    return any(path.is_file() for path in checkpoints.rglob("*"))
 
 
 def _has_layers(run: RunState) -> bool:

@@ -23,7 +23,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QByteArray, QCoreApplication, QTimer
 from qgis.PyQt.QtGui import QIcon
 
-from rsfm_qgis import layers, paths
+from rsfm_qgis import layers, paths, settings
 from rsfm_qgis.records import Output, read_output
 from rsfm_qgis.schema import Job
 from rsfm_qgis.toolbox.parameters import make_parameter, named_fields, read_values
@@ -82,7 +82,7 @@ class JobAlgorithm(QgsProcessingAlgorithm):
         with TemporaryDirectory() as temporary:
             config = Path(temporary) / "config.json"
             config.write_text(json.dumps(values), encoding="utf-8")
-            arguments = ["run", self._job.name, str(config), "--run", str(folder), "--json"]
+            arguments = ["run", self._job.name, str(config), "--run", str(folder), "--json", *settings.run_flags()]
             code = run_backend(str(python), paths.backend_arguments(*arguments), folder, reader, feedback)
         if feedback.isCanceled():
             return {RUN: str(folder)}
@@ -163,6 +163,8 @@ class EventReader:
         if event["type"] == "progress":
             self._feedback.setProgress(event["fraction"] * 100)
             self._feedback.setProgressText(event.get("message", ""))
+        elif event["type"] == "waiting":
+            self._feedback.setProgressText(event["message"])
         elif event["type"] == "warning":
             self._feedback.pushWarning(event["text"])
         elif event["type"] == "error":

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,11 @@ from tests.backend.pitfalls import table
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# no test waits in the queue of another process of tests, or of the user's own runs
+OWN_DATA = tempfile.TemporaryDirectory(prefix="rsfm-test-data-")
+os.environ["RSFM_DATA"] = OWN_DATA.name
+os.environ["RSFM_KEEP_AWAKE"] = "no"
 
 DATA = Path(os.environ.get("RSFM_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -36,6 +36,7 @@ def seen():
         "RSFM_E2E_CODE": str(Path(__file__).parent),
         "RSFM_E2E_OUT": str(OUT),
         "RSFM_E2E_SCENE": str(OUT / "scene"),
+        "RSFM_DATA": str(OUT / "data"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "LC_ALL": "C.UTF-8",
     }

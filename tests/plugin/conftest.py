@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ ROOT = Path(__file__).parents[2]
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("RSFM_PYTHON", str(ROOT / "backend" / ".venv" / "bin" / "python"))
 os.environ["OMP_NUM_THREADS"] = "1"
+OWN_DATA = tempfile.TemporaryDirectory(prefix="rsfm-test-data-")
+os.environ["RSFM_DATA"] = OWN_DATA.name  # a queue of devices of its own
+os.environ["RSFM_KEEP_AWAKE"] = "no"
 sys.path.insert(0, str(ROOT))
 
 from collections_page import LOAD, WRITE, Backend  # noqa: E402

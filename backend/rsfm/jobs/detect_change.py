@@ -55,6 +55,10 @@ class DetectChange(Job):
     page = "change"
     Config = DetectChangeConfig
 
+    @classmethod
+    def device(cls, config: DetectChangeConfig) -> str | None:
+        return config.device if config.model else None
+
     def run(self, config: DetectChangeConfig, run: Run) -> dict[str, Any]:
         from rsfm.change import detect_change
 

@@ -81,6 +81,7 @@ class FinetuneBoxes(Job):
     name = "finetune_boxes"
     title = "Teach Objects from Boxes"
     page = "fine_tune"
+    is_long = True
     Config = FinetuneBoxesConfig
     rank = 1
 
