@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -102,7 +102,7 @@ def train(
             position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
             if now - reported > METRIC_EVERY_SECONDS:
                 reported = now
-                _report(run, budget, position, {"loss": loss.total.item(), **loss.parts})
+                _report(run, budget, position, _numbers(loss, optimizer))
             if validate is not None and now - validated > VALIDATE_EVERY_SECONDS:
                 held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
                 run.metric("validation_loss", position.step, held_out)
@@ -143,6 +143,10 @@ def _tell(loss: Loss, told: set[str], run: Run) -> None:
     for text in set(loss.warnings) - told:
         told.add(text)
         run.warning(text)
+
+
+def _numbers(loss: Loss, optimizer: Any) -> dict[str, float]:
+    return {"loss": loss.total.item(), **loss.parts, "learning_rate": optimizer.param_groups[0]["lr"]}
 
 
 def _report(run: Run, budget: Budget, position: Position, parts: dict[str, float]) -> None:
