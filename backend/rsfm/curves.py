@@ -82,7 +82,9 @@ MEANINGS = {
 ORDER = ("loss", "validation_loss", "knn_miou", "probe_miou")
 """Shown first; the learning rate and the speed are shown last."""
 LAST = ("learning_rate", "windows_per_second")
+FROM_ZERO = {"windows_per_second"}
 INTERVALS = 80
+MOST_POINTS = 2000
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 72, 16, 12, 44
 TICKS = 5
@@ -142,12 +144,34 @@ def draw(name: str, points: Points) -> str:
     """
     title, text, unit = meaning(name)
     said = f"<p>{html.escape(text)}</p>" if text else ""
-    return f"<h3>{html.escape(title)}</h3>{said}{_plot(title, unit or title, points)}"
+    said += f"<p>{html.escape(_summary(points))}</p>"
+    return f"<h3>{html.escape(title)}</h3>{said}{_plot(title, unit or title, thin(points), name in FROM_ZERO)}"
 
 
-def _plot(title: str, axis: str, points: Points) -> str:
+def thin(points: Points, most: int = MOST_POINTS) -> Points:
+    """Leave out points that could not be told apart in a curve: of each piece the lowest and the highest stay."""
+    if len(points) <= most:
+        return points
+    size = -(-2 * len(points) // most)
+    kept = {0, len(points) - 1}
+    for first in range(0, len(points), size):
+        piece = range(first, min(first + size, len(points)))
+        kept |= {min(piece, key=lambda number: points[number][1]), max(piece, key=lambda number: points[number][1])}
+    return [points[number] for number in sorted(kept)]
+
+
+def _summary(points: Points) -> str:
+    lowest, highest = (choose(points, key=lambda point: point[1]) for choose in (min, max))
+    (first, start), (last, end) = points[0], points[-1]
+    return (
+        f"From {start:.4g} at step {first:,.0f} to {end:.4g} at step {last:,.0f}; lowest {lowest[1]:.4g} at step "
+        f"{lowest[0]:,.0f}, highest {highest[1]:.4g} at step {highest[0]:,.0f}."
+    )
+
+
+def _plot(title: str, axis: str, points: Points, from_zero: bool) -> str:
     steps, values = [step for step, _ in points], [value for _, value in points]
-    low, high = min(values), max(values)
+    low, high = 0.0 if from_zero else min(values), max(values)
     if high - low < 1e-9 * max(abs(high), 1e-9):
         low, high = low - 0.5, high + 0.5
     first, last = steps[0], max(steps[-1], steps[0] + 1)

@@ -6,9 +6,12 @@ Shape letters: N windows, C bands, H rows, W columns; RGB is 3.
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
@@ -56,11 +59,28 @@ def stretch(
 
 def write_picture(path: Path, colours_CHW: NDArray[np.uint8]) -> None:
     """Write one or three bands as the ending says, ".png" without loss or ".jpg"."""
-    driver, options = ("JPEG", {"quality": 85}) if path.suffix == ".jpg" else ("PNG", {})
+    path.write_bytes(encode(colours_CHW, "JPEG" if path.suffix == ".jpg" else "PNG"))
+
+
+def shrink_picture(path: Path, side: int) -> bytes:
+    """Return a picture as JPEG, with no side longer than that; a fourth band, transparency, is left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as file:
+            factor = min(1.0, side / max(file.height, file.width))
+            bands = 3 if file.count >= 3 else 1
+            shape = (bands, max(1, round(file.height * factor)), max(1, round(file.width * factor)))
+            colours_CHW = file.read(list(range(1, bands + 1)), out_shape=shape, resampling=Resampling.average)
+    return encode(colours_CHW, "JPEG")
+
+
+def encode(colours_CHW: NDArray[np.uint8], driver: Literal["PNG", "JPEG"]) -> bytes:
+    """Return the bytes of a picture of one or three bands."""
+    options = {"quality": 85} if driver == "JPEG" else {}
     bands, height, width = colours_CHW.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": "uint8"}
     with warnings.catch_warnings(), MemoryFile() as memory:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with memory.open(driver=driver, **shape, **options) as file:
             file.write(colours_CHW)
-        path.write_bytes(bytes(memory.getbuffer()))
+        return bytes(memory.getbuffer())

@@ -24,7 +24,9 @@ def paragraph(value: str, kind: str = "") -> str:
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Make a table of rows whose first cell names them; numbers stand on the right."""
     head = "".join(f"<th>{text(name)}</th>" for name in heads)
-    body = "".join(f"<tr><th>{text(row[0])}</th>{''.join(_plain_cell(cell) for cell in row[1:])}</tr>" for row in rows)
+    body = "".join(
+        f"<tr><th class=name>{text(row[0])}</th>{''.join(_plain_cell(cell) for cell in row[1:])}</tr>" for row in rows
+    )
     top = f"<tr>{head}</tr>" if heads else ""
     return f"<div class=wide><table>{top}{body}</table></div>"
 

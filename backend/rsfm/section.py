@@ -13,6 +13,7 @@ from rsfm import runs
 
 MOST_BYTES = 7_000_000
 """Of all pictures of a report."""
+PROGRESS, HEAD = '"type": "progress"', 80
 TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
@@ -22,7 +23,7 @@ class Record:
     Attributes:
         folder: of the run.
         run, config: what run.json and config.json hold.
-        events: what was reported, in order.
+        events: what was reported, in order, but for progress.
         bytes_left: that pictures may still take.
     """
 
@@ -30,8 +31,8 @@ class Record:
         self.folder = folder
         self.run = runs.read(folder)
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-        self.events: list[dict[str, Any]] = [event for line in lines if (event := _parse(line))]
+        with open(folder / "events.jsonl", encoding="utf-8") as lines:
+            self.events: list[dict[str, Any]] = [event for line in lines if (event := _parse(line))]
         self.bytes_left = MOST_BYTES
 
     def shown(self, name: str) -> dict[str, Any]:
@@ -43,17 +44,18 @@ class Record:
         return found
 
     def series(self) -> dict[str, list[tuple[float, float]]]:
-        """Return the numbers that changed as the run went on: steps and values by name; a resumed run's own replace
-        those of the steps that were lost.
+        """Return the numbers that changed as the run went on: steps, rising, and values by name.
+
+        Steps that a resumed run did again count as it did them the last time.
         """
-        found: dict[str, dict[float, float]] = {}
+        found: dict[str, list[tuple[float, float]]] = {}
         for event in self.events:
             if event["type"] == "metric":
-                points = found.setdefault(event["name"], {})
-                for step in [step for step in points if step > event["step"]]:
-                    del points[step]
-                points[event["step"]] = event["value"]
-        return {name: sorted(points.items()) for name, points in found.items()}
+                points = found.setdefault(event["name"], [])
+                while points and points[-1][0] >= event["step"]:
+                    points.pop()
+                points.append((event["step"], event["value"]))
+        return found
 
     def picture(self, path: Path) -> str:
         """Return a picture as a URI that holds it; empty if it is missing or there is no room for it."""
@@ -61,11 +63,15 @@ class Record:
             data = path.read_bytes()
         except OSError:
             return ""
+        return self.picture_of(data, TYPES[path.suffix])
+
+    def picture_of(self, data: bytes, kind: str) -> str:
+        """Return the bytes of a picture as a URI that holds it; empty if there is no room for it."""
         text = base64.b64encode(data).decode()
         if len(text) > self.bytes_left:
             return ""
         self.bytes_left -= len(text)
-        return f"data:{TYPES[path.suffix]};base64,{text}"
+        return f"data:{kind};base64,{text}"
 
     def recorded_picture(self, name: str) -> str:
         """Return a picture of a part that was recorded, as `picture` does."""
@@ -91,7 +97,9 @@ class Section(ABC):
 
 
 def _parse(line: str) -> dict[str, Any]:
-    """Read an event; one that was cut off when the run was killed is none."""
+    """Read an event; progress, of which there is a lot, and one that was cut off when the run was killed are none."""
+    if PROGRESS in line[:HEAD]:
+        return {}
     try:
         found = json.loads(line)
     except ValueError:

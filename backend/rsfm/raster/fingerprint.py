@@ -18,12 +18,12 @@ def fingerprint(path: str) -> dict[str, Any]:
     file = Path(path)
     try:
         status = file.stat()
-        digest = hashlib.blake2b(str(status.st_size).encode(), digest_size=16)
+        digest = hashlib.blake2b(str(status.st_size).encode(), digest_size=8)
         with open(file, "rb") as opened:
             for start in (0, status.st_size // 2, max(0, status.st_size - PIECE)):
                 opened.seek(start, os.SEEK_SET)
                 digest.update(opened.read(PIECE))
     except OSError:
         return {}
-    changed = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+    changed = datetime.fromtimestamp(status.st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S")
     return {"bytes": status.st_size, "changed": changed, "digest": digest.hexdigest()}

@@ -17,7 +17,7 @@ from rsfm.raster.grid import Grid, Window
 from rsfm.raster.reader import Raster
 from rsfm.raster.validity import nodata_marker
 
-SIDE = 560
+SIDE = 800
 """Longest side of the picture, in pixels."""
 AT_ONCE = 2**24
 """Values that are read at once."""

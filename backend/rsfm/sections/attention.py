@@ -16,16 +16,19 @@ class Attention(Section):
         if "rows" not in found:
             convolves = record.shown("machine") and found
             return paragraph("The encoder is made of convolutions, which have no attention.") if convolves else ""
-        who = "the class token" if found["by_class"] else "the patches, on average,"
+        who = (
+            "A window's vector is the class token's; white is what it"
+            if found["by_class"]
+            else ("A window's vector is the mean of its patches; white is what these, on average,")
+        )
         heads = [f"Head {number}" for number in range(1, found["shown"] + 1)]
         more = found["heads"] - found["shown"]
         rows = [(f"Window {row['window']}", row["files"]) for row in found["rows"]]
         return (
             paragraph(
-                f"From which patches {who} of the last block takes what it adds up to a window's vector: black is "
-                "least, white is most, each picture by itself. Heads that follow things on the ground, such as fields, "
-                "water or roads, and differ from each other are a good sign. The same spots in all windows are a bad "
-                "one."
+                f"{who} attend{'s' if found['by_class'] else ''} to most in the last block, black least, each picture "
+                "by itself. Heads that follow things on the ground, such as fields, water or roads, and differ from "
+                "each other are a good sign. The same spots in all windows are a bad one."
             )
             + (paragraph(f"{more} more head(s) are not drawn.") if more else "")
             + picture_rows(record, ["Window", *heads], rows, found["side"])

@@ -1,11 +1,15 @@
 """How the map of the embedding changed while it was learned."""
 
 import re
+from pathlib import Path
 
+from rsfm.picture_file import shrink_picture
 from rsfm.report_parts import paragraph, picture, text
 from rsfm.section import Record, Section
 
 MOST = 6
+SIDE = 640
+"""Longest side of a map, in pixels."""
 
 
 class Learning(Section):
@@ -22,7 +26,7 @@ class Learning(Section):
         figures = []
         for number in chosen:
             words = f"After {_step(files[number]):,} steps"
-            source = record.picture(files[number])
+            source = record.picture_of(shrink_picture(files[number], SIDE), "image/jpeg")
             figures.append(f"<figure>{picture(source, words, 1000)}<figcaption>{text(words)}</figcaption></figure>")
         return (
             paragraph(
@@ -34,6 +38,6 @@ class Learning(Section):
         )
 
 
-def _step(path: object) -> int:
-    numbers = re.findall(r"\d+", str(path).rsplit("/", 1)[-1])
+def _step(path: Path) -> int:
+    numbers = re.findall(r"\d+", path.stem)
     return int(numbers[-1]) if numbers else 0

@@ -29,9 +29,9 @@ class Repeat(Section):
         if seed is not None:
             parts.append(
                 paragraph(
-                    f"The seed is {seed}: on the same machine with the same versions, files and number of steps, the "
-                    "result is the same. A budget in minutes makes as many steps as the machine manages; set 'Epochs' "
-                    "to repeat a run exactly."
+                    f"The seed is {seed}. With the same files, versions and number of steps the result is the same on "
+                    "the same processor, and nearly so on a GPU. A budget in minutes makes as many steps as the "
+                    "machine manages in them; set 'Epochs' in its place to repeat a run step by step."
                 )
             )
         parts += [_software(record), _files(record.shown("files")), paragraph(LICENCE)]

@@ -8,18 +8,21 @@ Shape letters: B windows, N windows drawn, T dates, C bands, H rows, W columns, 
 
 import json
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from rsfm.errors import Cancelled, Stopped
+from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
-from rsfm.method import Method, Sample
+from rsfm.method import Dates, Method, Sample
 from rsfm.model_file import build_encoder
 from rsfm.raster.fingerprint import fingerprint
 from rsfm.raster.learned_ground import learned_ground
@@ -36,12 +39,16 @@ MOST_SECONDS, MOST_SHARE = 10.0, 0.03
 """Time that recording takes at most, the larger of both: seconds, or a share of the training."""
 STOPPED_SECONDS = 1.0
 """Time that it takes when the user waits for the run to stop."""
-BATCHES_DRAWN, MOST_OUTLINES = 8, 600
+BATCHES_DRAWN, MOST_OUTLINES = 8, 320
 MOST_FILES = 200
+LAST_BYTES = 2**18
 UNUSED_STEP = 2**31
 """A batch that no training reaches."""
 
+LATE = "Left out for lack of time, as the run was to end."
+
 Part = Callable[[], dict[str, Any]]
+Look = Callable[[Method, Sample, Sequence[str], Path], dict[str, Any]]
 
 
 class Recorder:
@@ -55,7 +62,7 @@ class Recorder:
         self._folder = run.folder / "shown"
 
     def record(self, position: Position | None) -> None:
-        """Record all parts.
+        """Record all parts, as far as there is time.
 
         Args:
             position: where the training ended; None where it was stopped, and little time is left.
@@ -63,34 +70,47 @@ class Recorder:
         Raises:
             Cancelled: by the user.
         """
-        self._folder.mkdir(exist_ok=True)
         seconds = STOPPED_SECONDS if position is None else max(MOST_SECONDS, MOST_SHARE * position.seconds)
         until = time.monotonic() + seconds
         steps = _reported_steps(self._run.folder) if position is None else position.step
-        held_out = self._batches.validate is not None
-        sample: Sample | None = None
-
-        def windows() -> Sample:
-            nonlocal sample
-            if sample is None:
-                make = self._batches.validate or self._batches.learn
-                sample = make(UNUSED_STEP)
-            return sample
-
         parts: dict[str, Part] = {
-            "machine": lambda: machine(next(self._method.parameters()).device, self._precision, position),
+            "machine": lambda: machine(self._device, self._precision, position),
             "files": self._files,
             "ground": lambda: self._ground(steps, until),
-            "reconstructions": lambda: self._looking(reconstructions, windows(), held_out),
-            "embedding": lambda: self._looking(self._embedding, windows(), held_out),
-            "attention": lambda: self._looking(attention, windows(), held_out),
+            "reconstructions": lambda: self._look(reconstructions),
+            "embedding": lambda: self._look(self._embedding),
+            "attention": lambda: self._look(attention),
         }
         for name, make in parts.items():
             try:
                 self._run.check()
             except Stopped:
                 until = min(until, time.monotonic() + STOPPED_SECONDS)
-            write_json(self._folder / f"{name}.json", _attempt(name, make, until))
+            self._keep(name, make, until)
+
+    def _keep(self, name: str, make: Part, until: float) -> None:
+        """Write a part, or a sentence that says why there is none."""
+        try:
+            self._folder.mkdir(exist_ok=True)
+            late = time.monotonic() > until
+            write_json(self._folder / f"{name}.json", {"problem": LATE} if late else make())
+        except Exception as error:
+            log.warning("The report's part '%s' failed.\n%s", name, traceback.format_exc())
+            problem = f"This part could not be made ({type(error).__name__}: {error}). The log has the details."
+            with suppress(OSError):  # the disk may be full
+                write_json(self._folder / f"{name}.json", {"problem": problem})
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._method.parameters()).device
+
+    @cached_property
+    def _sample(self) -> Sample:
+        """Windows of held-out ground if there is some, else of a batch that no training reaches."""
+        sample = (self._batches.validate or self._batches.learn)(UNUSED_STEP)
+        dates = sample.dates and Dates(*(part.to(self._device) for part in sample.dates))
+        pixels_BCHW, valid_BHW, gsd_B, _ = sample
+        return Sample(pixels_BCHW.to(self._device), valid_BHW.to(self._device), gsd_B.to(self._device), dates)
 
     def _files(self) -> dict[str, Any]:
         paths = list(dict.fromkeys(raster.path for raster in self._source.sampler.rasters))
@@ -100,16 +120,17 @@ class Recorder:
     def _ground(self, steps: int, until: float) -> dict[str, Any]:
         """Draw the windows of some steps again, evenly over the training: a step's windows are always the same."""
         chosen = np.unique(np.linspace(0, max(steps - 1, 0), BATCHES_DRAWN).astype(int)).tolist()
-        entry_N, corner_N2, drawn = np.empty(0, int), np.empty((0, 2), int), []
+        each = max(1, MOST_OUTLINES // len(chosen))
+        entries, corners = [], []
         for step in chosen:
             found = self._batches.drawn(step)
-            entry_N = np.concatenate([entry_N, found.entry_NT[:, 0]])
-            corner_N2 = np.concatenate([corner_N2, found.corner_N2])
-            drawn.append(step)
-            if len(entry_N) > MOST_OUTLINES or time.monotonic() > until:
+            entries.append(found.entry_NT[:each, 0])
+            corners.append(found.corner_N2[:each])
+            if time.monotonic() > until:
                 break
+        entry_N, corner_N2 = np.concatenate(entries), np.concatenate(corners)
         ground = learned_ground(self._source.sampler, entry_N, corner_N2, self._folder, until)
-        return {**ground, "steps": steps, "steps_drawn": drawn, "batch": self._config.training.batch_size}
+        return {**ground, "steps": steps, "steps_drawn": len(entries), "batch": self._config.training.batch_size}
 
     def _embedding(self, method: Method, sample: Sample, names: Sequence[str], folder: Path) -> dict[str, Any]:
         """Show the embedding, and how far windows lie apart to the same encoder before it has learned anything."""
@@ -117,44 +138,23 @@ class Recorder:
         fresh = build_encoder(self._config.encoder.model_dump(), self._source.bands).to(sample.pixels_BCHW.device)
         return {**found, "untrained": spread(embed(fresh.eval(), sample))["deviation"]}
 
-    def _looking(
-        self, make: Callable[[Method, Sample, Sequence[str], Path], dict[str, Any]], sample: Sample, held_out: bool
-    ) -> dict[str, Any]:
+    def _look(self, make: Look) -> dict[str, Any]:
         """Let a part look at the method and some windows; the method and the random numbers stay as they were."""
-        device, training = next(self._method.parameters()).device, self._method.training
-        here = _to_device(sample, device)
+        sample, training = self._sample, self._method.training
         try:
             with torch.random.fork_rng(), torch.no_grad():
                 torch.manual_seed(self._config.seed)
                 self._method.eval()
-                return {**make(self._method, here, self._source.band_names, self._folder), "held_out": held_out}
+                found = make(self._method, sample, self._source.band_names, self._folder)
         finally:
             self._method.train(training)
-
-
-def _attempt(name: str, make: Part, until: float) -> dict[str, Any]:
-    """Make a part, or a sentence that says why there is none."""
-    if time.monotonic() > until:
-        return {"problem": "Left out, because the run was to end soon."}
-    try:
-        return make()
-    except (Stopped, Cancelled):
-        raise
-    except Exception as error:
-        log.warning("The report's part '%s' failed.\n%s", name, traceback.format_exc())
-        return {"problem": f"This part could not be made ({type(error).__name__}: {error}). The log has the details."}
-
-
-def _to_device(sample: Sample, device: torch.device) -> Sample:
-    dates = sample.dates and type(sample.dates)(*(part.to(device) for part in sample.dates))
-    return Sample(sample.pixels_BCHW.to(device), sample.valid_BHW.to(device), sample.gsd_B.to(device), dates)
+        return {**found, "held_out": self._batches.validate is not None}
 
 
 def _reported_steps(folder: Path) -> int:
-    """Return how many steps a run has told of."""
-    last = 0
-    with open(folder / "events.jsonl", encoding="utf-8") as lines:
-        for line in lines:
-            if '"metric"' in line and (event := json.loads(line))["type"] == "metric":
-                last = max(last, event["step"])
-    return last
+    """Return how many steps a run has told of at last."""
+    with open(folder / "events.jsonl", "rb") as file:
+        file.seek(-min(LAST_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        lines = file.read().decode(errors="replace").splitlines()
+    told = (json.loads(line) for line in reversed(lines) if '"type": "metric"' in line and line.startswith("{"))
+    return int(next(told, {"step": 0})["step"])

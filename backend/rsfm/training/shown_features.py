@@ -18,7 +18,7 @@ from rsfm.blocks.transformer import PatchEncoder
 from rsfm.encoder import Encoder
 from rsfm.method import Method, Sample
 from rsfm.picture_file import limits, shown_bands, stretch, write_picture
-from rsfm.training.shown_windows import first_windows, shrink
+from rsfm.training.shown_windows import shrink, varied
 
 WINDOWS, ATTENDED = 6, 4
 AT_ONCE = 32
@@ -29,23 +29,24 @@ MOST_HEADS = 12
 def embedding(method: Method, sample: Sample, band_names: Sequence[str], folder: Path) -> dict[str, Any]:
     """Write the colours of the features of a few windows, and measure how far apart windows lie."""
     encoder = method.encoder
-    few = first_windows(sample, WINDOWS).pixels_BCHW
-    colours = feature_colours(encoder.feature_maps(few)[-1].features_BDhw)
-    windows = _write_windows(sample, band_names, folder, "features-window", WINDOWS)
+    few = varied(sample, WINDOWS)
+    colours = feature_colours(encoder.feature_maps(few.pixels_BCHW)[-1].features_BDhw)
+    windows = _write_windows(few, band_names, folder, "features-window")
     rows = []
     for number, (name, colours_CHW) in enumerate(zip(windows, colours, strict=True), 1):
         path = folder / f"features-{number}.png"
         write_picture(path, colours_CHW)
         rows.append({"window": number, "files": [name, path.name]})
-    return {"rows": rows, **spread(embed(encoder, sample)), "side": few.shape[-1]}
+    return {"rows": rows, **spread(embed(encoder, sample)), "side": few.pixels_BCHW.shape[-1]}
 
 
 def attention(method: Method, sample: Sample, band_names: Sequence[str], folder: Path) -> dict[str, Any]:
     """Write what each head of the last block attends to; nothing for an encoder without attention."""
     if not isinstance(method.encoder, PatchEncoder):
         return {}
-    weights_BAhw = last_attention(method.encoder, first_windows(sample, ATTENDED).pixels_BCHW).cpu().numpy()
-    windows = _write_windows(sample, band_names, folder, "attention-window", ATTENDED)
+    few = varied(sample, ATTENDED)
+    weights_BAhw = last_attention(method.encoder, few.pixels_BCHW).cpu().numpy()
+    windows = _write_windows(few, band_names, folder, "attention-window")
     rows = []
     for number, (name, weights_Ahw) in enumerate(zip(windows, weights_BAhw[:, :MOST_HEADS], strict=True), 1):
         files = [name]
@@ -109,15 +110,14 @@ def spread(embedded_BD: Tensor) -> dict[str, Any]:
 
 def embed(encoder: Encoder, sample: Sample) -> Tensor:
     """Return embedded_BD of the windows of a sample, or of the first ones of many."""
-    pixels_BCHW = first_windows(sample, MOST_EMBEDDED).pixels_BCHW
+    pixels_BCHW = sample.pixels_BCHW[:MOST_EMBEDDED]
     parts = (pixels_BCHW[first : first + AT_ONCE] for first in range(0, len(pixels_BCHW), AT_ONCE))
     return torch.cat([encoder.embedding(part).float() for part in parts])
 
 
-def _write_windows(sample: Sample, names: Sequence[str], folder: Path, name: str, count: int) -> list[str]:
+def _write_windows(few: Sample, names: Sequence[str], folder: Path, name: str) -> list[str]:
     """Write windows as they are, and return the names of the files."""
     bands = [*shown_bands(names)]
-    few = first_windows(sample, count)
     pixels_BCHW = shrink(few.pixels_BCHW[:, bands].float()).cpu().numpy()
     shown_B1HW = (shrink(few.valid_BHW[:, None].float()) > 0.5).cpu().numpy()
     shown_BCHW = np.broadcast_to(shown_B1HW, pixels_BCHW.shape)

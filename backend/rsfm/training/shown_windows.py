@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from rsfm.blocks.aligned_views import spread_of
+from rsfm.blocks.view import View
 from rsfm.method import Method, Picture, Sample
 from rsfm.picture_file import limits, shown_bands, stretch, write_picture
 
@@ -21,7 +23,7 @@ LARGEST = 256
 
 def reconstructions(method: Method, sample: Sample, band_names: Sequence[str], folder: Path) -> dict[str, Any]:
     """Write what a method shows of a few windows: a picture for each date of each; none if it rebuilds none."""
-    pictures = method.pictures(first_windows(sample, WINDOWS))
+    pictures = method.pictures(varied(sample, WINDOWS))
     if not pictures:
         return {}
     bands = [*shown_bands(band_names)]
@@ -48,10 +50,14 @@ def reconstructions(method: Method, sample: Sample, band_names: Sequence[str], f
     }
 
 
-def first_windows(sample: Sample, count: int) -> Sample:
-    """Return the first windows of a sample."""
-    dates = sample.dates and type(sample.dates)(*(part[:count] for part in sample.dates))
-    return Sample(sample.pixels_BCHW[:count], sample.valid_BHW[:count], sample.gsd_B[:count], dates)
+def varied(sample: Sample, count: int) -> Sample:
+    """Return some windows of a sample, from plain ones to those that vary most; the plainest quarter is passed by."""
+    spread_B = spread_of(View(sample.pixels_BCHW, sample.valid_BHW))
+    order_B, last = spread_B.argsort(), len(spread_B) - 1
+    chosen = np.unique(np.linspace((last + 1) // 4, last, count).round().astype(int))
+    index_B = order_B[chosen.tolist()]
+    dates = sample.dates and type(sample.dates)(*(part[index_B] for part in sample.dates))
+    return Sample(sample.pixels_BCHW[index_B], sample.valid_BHW[index_B], sample.gsd_B[index_B], dates)
 
 
 def shrink(pixels_BCHW: Tensor) -> Tensor:
