@@ -199,8 +199,10 @@ def _plot(title: str, axis: str, points: Points, from_zero: bool) -> str:
 
 
 def _grid_line(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="grid"/>'
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#ccc" class="grid"/>'
 
 
 def _label(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="axis" text-anchor="{anchor}">{html.escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="12" class="axis" text-anchor="{anchor}">{html.escape(text)}</text>'
+    )

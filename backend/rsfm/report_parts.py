@@ -8,6 +8,8 @@ from typing import Any
 from rsfm.result_words import NAMED_BY_THE_USER, show, title
 from rsfm.section import Record
 
+LONG = 44
+"""Characters above which a name may be broken anywhere."""
 PIXELATED_BELOW = 100
 """Side in pixels below which a picture is shown in large squares, not blurred."""
 
@@ -24,9 +26,7 @@ def paragraph(value: str, kind: str = "") -> str:
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Make a table of rows whose first cell names them; numbers stand on the right."""
     head = "".join(f"<th>{text(name)}</th>" for name in heads)
-    body = "".join(
-        f"<tr><th class=name>{text(row[0])}</th>{''.join(_plain_cell(cell) for cell in row[1:])}</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{_name(str(row[0]))}{''.join(_plain_cell(cell) for cell in row[1:])}</tr>" for row in rows)
     top = f"<tr>{head}</tr>" if heads else ""
     return f"<div class=wide><table>{top}{body}</table></div>"
 
@@ -89,6 +89,11 @@ def download(name: str, content: str, words: str, kind: str = "application/json"
     """Make a link that saves text as a file; the text is in the link."""
     data = base64.b64encode(content.encode()).decode()
     return f'<a download="{text(name)}" href="data:{kind};base64,{data}">{text(words)}</a>'
+
+
+def _name(name: str) -> str:
+    kind = "long" if len(name) > LONG else "short"
+    return f"<th class={kind}>{text(name)}</th>"
 
 
 def _plain_cell(value: Any) -> str:

@@ -10,13 +10,13 @@ td.number{text-align:right;font-variant-numeric:tabular-nums}.wide{overflow-x:au
 p.note{background:#eef5fb;border-left:4px solid #0072b2;padding:.5em 1em}
 p.warning,p.error{background:#fdf3e3;border-left:4px solid #e69f00;padding:.5em 1em}
 figure{margin:1em 0;break-inside:avoid;page-break-inside:avoid}figcaption{font-size:.9em}
-svg.map{max-width:100%;display:block}.figures figure{max-width:420px}svg.curve{width:100%;max-width:44em;display:block}
+svg.map{max-width:100%;display:block}.figures figure{max-width:400px}svg.curve{width:100%;max-width:44em;display:block}
 svg .ink{fill:#1a1a1a}svg .grid{stroke:#ccc}svg .axis{fill:#1a1a1a;font-size:12px}
 table.pictures td,table.pictures th{border:0;padding:.2em}table.pictures img{width:9.5em;display:block}
 img.squares{image-rendering:pixelated;image-rendering:crisp-edges;image-rendering:pixelated}
 div.figures figure{display:inline-block;vertical-align:top;margin:.5em 1em .5em 0}div.figures img{width:18em}
 .absent{color:#777;font-style:italic}pre{background:#f7f7f7;padding:1em;white-space:pre-wrap;word-break:break-word}
-th.name{word-break:break-all;max-width:24em}
+th.short{white-space:nowrap}th.long{word-break:break-all;min-width:14em}
 @media (prefers-color-scheme:dark){body{color:#e6e6e6;background:#1b1b1b}td,th,h2{border-color:#555}
 tr:first-child>th,th:first-child,pre{background:#2a2a2a}p.note{background:#14303f}
 p.warning,p.error{background:#3b2e14}svg .ink,svg .axis{fill:#e6e6e6}svg .grid{stroke:#555}a{color:#6cb6ff}}

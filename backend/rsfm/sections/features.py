@@ -24,7 +24,8 @@ class Features(Section):
             paragraph(collapse(found), kind)
             + paragraph(
                 "Colours of the features: what varies most among these windows is red, then green, then blue. Ground "
-                "of one colour is alike to the encoder; borders that follow those in the window are a good sign."
+                "of one colour is alike to the encoder, in all windows; borders that follow those in the window are a "
+                "good sign."
             )
             + picture_rows(record, ["Window", "Features"], rows, found["side"])
         )

@@ -8,7 +8,7 @@ from rsfm.section import Record, Section
 
 BAR = 0.3
 """Share of a picture's width that its scale bar takes at most."""
-WIDE, HIGH, FOOT = 420, 420, 30
+WIDE, HIGH, FOOT = 400, 360, 30
 """Most of a map on the page, and the strip below it, in pixels of the page."""
 
 
@@ -56,7 +56,7 @@ def _map(record: Record, picture: dict[str, Any]) -> str:
     return (
         f'<figure><svg class="map" width="{width / unit:.0f}" viewBox="0 0 {width} {height + FOOT * unit:.1f}" '
         f'role="img" aria-label="{text(alt)}"><title>{text(alt)}</title>{_hatch(unit)}<image width="{width}" '
-        f'height="{height}" href="{source}"/>{held}<g fill="none" stroke="#ffe100" stroke-opacity=".8" '
+        f'height="{height}" xlink:href="{source}"/>{held}<g fill="none" stroke="#ffe100" stroke-opacity=".8" '
         f'stroke-width="{unit:.3f}">{outlines}</g><g class="ink" transform="translate(0 {height}) '
         f'scale({unit:.4f})">{_scale_bar(picture, unit)}{_north(picture, width / unit)}</g></svg>'
         f"<figcaption><b>{text(name)}</b>. {text(_legend(picture))}</figcaption></figure>"

@@ -34,6 +34,6 @@ class Reconstructions(Section):
                 "each rebuilt patch are taken from the window where the method learns patches apart from these."
             )
             + paragraph(HELD_OUT if found.get("held_out") else NOT_HELD_OUT)
-            + paragraph(f"Bands {bands}, one stretch for all pictures.")
+            + paragraph(f"Bands {bands}; the pictures of a window have one stretch. Windows go from plain to varied.")
             + picture_rows(record, found["titles"], rows, found["side"])
         )

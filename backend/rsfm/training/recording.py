@@ -136,7 +136,7 @@ class Recorder:
         """Show the embedding, and how far windows lie apart to the same encoder before it has learned anything."""
         found = embedding(method, sample, names, folder)
         fresh = build_encoder(self._config.encoder.model_dump(), self._source.bands).to(sample.pixels_BCHW.device)
-        return {**found, "untrained": spread(embed(fresh.eval(), sample))["deviation"]}
+        return {**found, "untrained": spread(embed(fresh.eval(), sample, found["windows"]))["deviation"]}
 
     def _look(self, make: Look) -> dict[str, Any]:
         """Let a part look at the method and some windows; the method and the random numbers stay as they were."""

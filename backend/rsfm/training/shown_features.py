@@ -4,6 +4,7 @@ Shape letters: B windows, C bands, H rows, W columns, N cells of all windows, D 
 """
 
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from rsfm.training.shown_windows import shrink, varied
 
 WINDOWS, ATTENDED = 6, 4
 AT_ONCE = 32
-MOST_EMBEDDED = 128
+FEWEST_EMBEDDED, MOST_EMBEDDED = 16, 128
+EMBED_SECONDS = 0.4
+"""Time that embedding windows may take, if there are more than the fewest."""
 MOST_HEADS = 12
 
 
@@ -30,14 +33,17 @@ def embedding(method: Method, sample: Sample, band_names: Sequence[str], folder:
     """Write the colours of the features of a few windows, and measure how far apart windows lie."""
     encoder = method.encoder
     few = varied(sample, WINDOWS)
+    began = time.monotonic()
     colours = feature_colours(encoder.feature_maps(few.pixels_BCHW)[-1].features_BDhw)
+    each = (time.monotonic() - began) / len(colours)
     windows = _write_windows(few, band_names, folder, "features-window")
     rows = []
     for number, (name, colours_CHW) in enumerate(zip(windows, colours, strict=True), 1):
         path = folder / f"features-{number}.png"
         write_picture(path, colours_CHW)
         rows.append({"window": number, "files": [name, path.name]})
-    return {"rows": rows, **spread(embed(encoder, sample)), "side": few.pixels_BCHW.shape[-1]}
+    count = min(max(FEWEST_EMBEDDED, int(EMBED_SECONDS / max(each, 1e-6))), MOST_EMBEDDED, len(sample.pixels_BCHW))
+    return {"rows": rows, **spread(embed(encoder, sample, count)), "side": few.pixels_BCHW.shape[-1]}
 
 
 def attention(method: Method, sample: Sample, band_names: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -108,11 +114,10 @@ def spread(embedded_BD: Tensor) -> dict[str, Any]:
     }
 
 
-def embed(encoder: Encoder, sample: Sample) -> Tensor:
-    """Return embedded_BD of the windows of a sample, or of the first ones of many."""
-    pixels_BCHW = sample.pixels_BCHW[:MOST_EMBEDDED]
-    parts = (pixels_BCHW[first : first + AT_ONCE] for first in range(0, len(pixels_BCHW), AT_ONCE))
-    return torch.cat([encoder.embedding(part).float() for part in parts])
+def embed(encoder: Encoder, sample: Sample, count: int) -> Tensor:
+    """Return embedded_BD of the first windows of a sample."""
+    parts = (slice(first, min(first + AT_ONCE, count)) for first in range(0, count, AT_ONCE))
+    return torch.cat([encoder.embedding(sample.pixels_BCHW[part]).float() for part in parts])
 
 
 def _write_windows(few: Sample, names: Sequence[str], folder: Path, name: str) -> list[str]:
@@ -121,10 +126,9 @@ def _write_windows(few: Sample, names: Sequence[str], folder: Path, name: str) -
     pixels_BCHW = shrink(few.pixels_BCHW[:, bands].float()).cpu().numpy()
     shown_B1HW = (shrink(few.valid_BHW[:, None].float()) > 0.5).cpu().numpy()
     shown_BCHW = np.broadcast_to(shown_B1HW, pixels_BCHW.shape)
-    limits_2C = limits(pixels_BCHW, shown_BCHW)
     files = []
     for number, (pixels_CHW, shown_CHW) in enumerate(zip(pixels_BCHW, shown_BCHW, strict=True), 1):
         path = folder / f"{name}-{number}.png"
-        write_picture(path, stretch(pixels_CHW, shown_CHW, limits_2C))
+        write_picture(path, stretch(pixels_CHW, shown_CHW, limits(pixels_CHW[None], shown_CHW[None])))
         files.append(path.name)
     return files

@@ -29,7 +29,7 @@ def reconstructions(method: Method, sample: Sample, band_names: Sequence[str], f
     bands = [*shown_bands(band_names)]
     original = _visible(pictures[0], bands)
     count, dates = original[0].shape[:2]
-    limits_2C = limits(original[0].reshape(-1, *original[0].shape[2:]), original[1].reshape(-1, *original[1].shape[2:]))
+    limits_B2C = [limits(*window) for window in zip(*original, strict=True)]
     rows: list[dict[str, Any]] = [
         {"window": window + 1, "date": date + 1, "files": []} for window in range(count) for date in range(dates)
     ]
@@ -38,7 +38,7 @@ def reconstructions(method: Method, sample: Sample, band_names: Sequence[str], f
         for row in rows:
             window, date = row["window"] - 1, row["date"] - 1
             path = folder / f"rebuilt-{window + 1}-{date + 1}-{number}.png"
-            colours_CHW = stretch(pixels_BTCHW[window, date], shown_BTCHW[window, date], limits_2C)
+            colours_CHW = stretch(pixels_BTCHW[window, date], shown_BTCHW[window, date], limits_B2C[window])
             write_picture(path, colours_CHW)
             row["files"].append(path.name)
     return {
