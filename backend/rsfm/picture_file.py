@@ -3,6 +3,7 @@
 Shape letters: N windows, C bands, H rows, W columns; RGB is 3.
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +26,12 @@ STRETCH = (2, 98)
 
 
 def shown_bands(names: Sequence[str]) -> tuple[int, int, int]:
-    """Choose the indices of bands to show as red, green and blue: those of natural colours, or the first three."""
-    described = [Described(number, name, {}) for number, name in enumerate(names, 1)]
+    """Choose the indices of bands to show as red, green and blue: those of natural colours, or the first three.
+
+    "Band 4" says nothing of what a band sees.
+    """
+    told = ["" if re.fullmatch(r"Band \d+", name) else name for name in names]
+    described = [Described(number, name, {}) for number, name in enumerate(told, 1)]
     known = [canonical(band.name) for band in name_bands(described, []).bands]
     if all(colour in known for colour in NATURAL):
         red, green, blue = (known.index(colour) for colour in NATURAL)

@@ -1,4 +1,4 @@
-"""Reads a report as a browser would: sections, texts, tables and pictures, and whatever would be fetched from outside."""
+"""Reads a report as a browser would: sections, texts and pictures, and whatever would be fetched from outside."""
 
 import base64
 from html.parser import HTMLParser

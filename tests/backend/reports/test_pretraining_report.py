@@ -2,16 +2,26 @@
 
 import base64
 import json
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from rasterio.features import rasterize
 from rsfm import runs
+from rsfm.jobs.pretrain import PretrainConfig
+from rsfm.methods import mae
 from rsfm.model_file import load
-from rsfm.picture_file import limits, stretch
+from rsfm.picture_file import limits, shown_bands, stretch
+from rsfm.raster.collection import Collection, save
 from rsfm.raster.grid import Window
+from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster
+from rsfm.runs import Run
+from rsfm.training.checkpoint import Position
+from rsfm.training.pretraining import build_method
+from rsfm.training.recording import Recorder
+from rsfm.training.window_source import open_windows
 
 from tests.backend.reports.conftest import VIT
 from tests.backend.reports.page import read_picture
@@ -35,7 +45,7 @@ def check_whole(page):
 
 def test_a_contrastive_run_shows_ground_curves_features_and_how_to_repeat_it(fields, pretrain):
     rasters = [fields("a.tif"), fields("b.tif", seed=1)]
-    folder, page = pretrain(rasters, MOCO, CONV, sampling={"held_out": 0.3, "held_out_block": 400})
+    _, page = pretrain(rasters, MOCO, CONV, sampling={"held_out": 0.3, "held_out_block": 400})
     check_whole(page)
     assert {"result", "ground", "features", "attention", "machine", "outputs", "repeat"} <= set(page.sections)
     assert "reconstructions" not in page.sections  # it hides nothing
@@ -101,9 +111,6 @@ def test_mae_keeps_what_it_saw_and_rebuilds_the_rest(fields, pretrain, norm_pix)
 
 
 def test_satmae_shows_every_date(fields, pretrain, tmp_path):
-    from rsfm.raster.collection import Collection, save
-    from rsfm.raster.plain_entry import plain_entry
-
     entries = []
     for seed, day in enumerate(["2019-05-02", "2020-06-03", "2021-07-04"]):
         with open_raster(fields(f"{day}.tif", seed)) as raster:
@@ -121,6 +128,20 @@ def test_satmae_shows_every_date(fields, pretrain, tmp_path):
     assert "<b>Made</b>" in page.sections["ground"]  # as text
     originals = [read_picture(folder / "shown" / row["files"][0]) for row in rows[:3]]
     assert not np.array_equal(originals[0], originals[1])
+
+
+@pytest.mark.parametrize(
+    ("names", "bands"),
+    [
+        (["Band 1", "Band 2", "Band 3", "Band 4"], (0, 1, 2)),
+        (["B02", "B03", "B04", "B08"], (2, 1, 0)),
+        (["blue", "green", "red", "nir"], (2, 1, 0)),
+        (["VV", "VH"], (0, 1, 1)),
+        (["height"], (0, 0, 0)),
+    ],
+)
+def test_natural_colours_are_shown_where_there_are_some(names, bands):
+    assert shown_bands(names) == bands
 
 
 def test_hostile_names_are_shown_as_they_are(fields, pretrain):
@@ -142,9 +163,7 @@ def test_the_config_that_a_report_holds_makes_the_same_encoder(fields, pretrain)
 
 
 def test_a_part_that_fails_is_a_sentence_and_the_run_is_done(fields, pretrain, monkeypatch):
-    from rsfm.methods.mae import MAE as Method
-
-    monkeypatch.setattr(Method, "pictures", lambda *_: 1 / 0)
+    monkeypatch.setattr(mae.MAE, "pictures", lambda *_: 1 / 0)
     folder, page = pretrain([fields()], MAE, {"name": "vit", **VIT})
     assert runs.read(folder)["state"] == "done"
     assert "This part could not be made (ZeroDivisionError" in page.sections["reconstructions"]
@@ -153,15 +172,6 @@ def test_a_part_that_fails_is_a_sentence_and_the_run_is_done(fields, pretrain, m
 
 
 def test_looking_leaves_method_and_random_numbers_as_they_were(fields, tmp_path):
-    from contextlib import ExitStack
-
-    from rsfm.jobs.pretrain import PretrainConfig
-    from rsfm.runs import Run
-    from rsfm.training.checkpoint import Position
-    from rsfm.training.pretraining import build_method
-    from rsfm.training.recording import Recorder
-    from rsfm.training.window_source import open_windows
-
     values = {
         "rasters": [fields()],
         "method": {"name": "dino"},
