@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 MOST_SECONDS, MOST_SHARE = 10.0, 0.03
 """Time that recording takes at most, the larger of both: seconds, or a share of the training."""
-STOPPED_SECONDS = 1.0
+STOPPED_SECONDS = 0.7
 """Time that it takes when the user waits for the run to stop."""
 BATCHES_DRAWN, MOST_OUTLINES = 8, 320
 MOST_FILES = 200
@@ -45,7 +45,7 @@ LAST_BYTES = 2**18
 UNUSED_STEP = 2**31
 """A batch that no training reaches."""
 
-LATE = "Left out for lack of time, as the run was to end."
+LATE = "Left out for lack of time, so that the run could end soon."
 
 Part = Callable[[], dict[str, Any]]
 Look = Callable[[Method, Sample, Sequence[str], Path], dict[str, Any]]

@@ -23,8 +23,8 @@ from rsfm.training.shown_windows import shrink, varied
 
 WINDOWS, ATTENDED = 6, 4
 AT_ONCE = 32
-FEWEST_EMBEDDED, MOST_EMBEDDED = 16, 128
-EMBED_SECONDS = 0.4
+FEWEST_EMBEDDED, MOST_EMBEDDED = 8, 128
+EMBED_SECONDS = 1.0
 """Time that embedding windows may take, if there are more than the fewest."""
 MOST_HEADS = 12
 
