@@ -62,6 +62,20 @@ class Loss(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+class Picture(NamedTuple):
+    """What a method makes of windows, for a person to look at; B, T, C, H and W are those of the windows shown.
+
+    Attributes:
+        title: such as "Rebuilt".
+        pixels_BTCHW: scaled as a sample's pixels; one date where a method knows one only.
+        shown_BTCHW: bool, False where nothing is shown, such as hidden patches.
+    """
+
+    title: str
+    pixels_BTCHW: Tensor
+    shown_BTCHW: Tensor
+
+
 class Method(nn.Module):
     """A way to pretrain.
 
@@ -107,6 +121,10 @@ class Method(nn.Module):
     def kept(self) -> dict[str, Tensor]:
         """Return what the model file keeps of the method, beside the encoder."""
         return {}
+
+    def pictures(self, sample: Sample) -> list[Picture]:
+        """Show what the method hides and rebuilds of a few windows: first the windows; empty if it rebuilds none."""
+        return []
 
     @abstractmethod
     def loss(self, sample: Sample, progress: float) -> Loss:

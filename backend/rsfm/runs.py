@@ -4,6 +4,7 @@
     events.jsonl   one event a line        log.txt      everything that was printed
     control        "stop" or "cancel"      outputs/     what the user gets     checkpoints/  what a restart needs
     look.json      what is on the screen   previews/    what can be seen of outputs before they are whole
+    report.html    for people              shown/       what only the run itself could draw for the report
 
 No torch here: the server reads runs, and must start at once.
 """
@@ -137,8 +138,9 @@ def request_end(folder: Path, how: Literal["stop", "cancel"]) -> None:
 
 def discard(folder: Path) -> None:
     """Remove what a cancelled run made; its record stays."""
-    for name in ("outputs", "checkpoints", "previews"):
+    for name in ("outputs", "checkpoints", "previews", "shown"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "report.html").unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:

@@ -183,10 +183,19 @@ def _signals_stop(folder: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _report(run: Run) -> None:
+    """Write the report; one that cannot be written, such as on a full disk, does not undo the run."""
+    try:
+        write_report(run.folder, json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["title"])
+    except Exception as error:
+        log.error("%s", traceback.format_exc())
+        run.warning(f"The report could not be written ({type(error).__name__}: {error}). The results are there.")
+
+
 def _end(run: Run, state: runs.State, code: int, **extra: Any) -> int:
     """Write down how a run ended: first the folder, then the event, so that whoever hears of it finds it true."""
     runs.update(run.folder, state=state, ended=runs.now(), exit_code=code, **extra)
     if state in {"done", "stopped"}:
-        write_report(run.folder, json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["title"])
+        _report(run)
     run.emit("done", state=state, **extra)
     return code

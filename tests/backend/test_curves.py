@@ -37,3 +37,29 @@ def test_what_a_number_means_stands_beside_its_curve_and_texts_are_escaped():
     assert curves.MEANINGS["top1"].text in drawn
     assert "0.4 at step 10" in drawn
     assert "&lt;b&gt;" in curves.draw("<b>", [(0, 1), (1, 1)])
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=400), st.integers(10, 60))
+def test_a_thinned_curve_keeps_its_ends_its_lowest_and_its_highest(values, most):
+    points = list(enumerate(values))
+    kept = curves.thin(points, most)
+    assert len(kept) <= most + 2
+    assert set(kept) <= set(points)
+    assert [kept[0], kept[-1]] == [points[0], points[-1]]
+    assert kept == sorted(kept)
+    assert {min(value for _, value in kept), max(value for _, value in kept)} == {min(values), max(values)}
+
+
+def test_speed_is_counted_between_reports_but_not_over_the_time_that_a_run_was_stopped():
+    def event(kind, second, **more):
+        return {"type": kind, "time": f"2026-05-01T10:{second // 60:02}:{second % 60:02}.000+00:00", **more}
+
+    told = [(0, 5), (2, 9), (3, 10), (1800, 11), (1802, 15)]
+    events = [event("metric", second, name="loss", step=step, value=1.0) for second, step in told]
+    events = [event("device", 0, name="cpu"), *events[:3], event("device", 1790, name="cpu"), *events[3:]]
+    assert curves.speed(events, batch=10) == [(9, 20.0), (10, 10.0), (15, 20.0)]
+
+
+def test_the_loss_is_shown_first_and_the_speed_last():
+    names = ["windows_per_second", "top1", "learning_rate", "validation_loss", "loss"]
+    assert sorted(names, key=curves.rank) == ["loss", "validation_loss", "top1", "learning_rate", "windows_per_second"]

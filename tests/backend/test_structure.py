@@ -11,7 +11,18 @@ from rsfm.describe import describe
 ROOT = Path(__file__).parents[2]
 BACKEND = ROOT / "backend" / "rsfm"
 PLUGIN = ROOT / "rsfm_qgis"
-FOLDERS = ["methods", "encoders", "heads", "sources", "outputs", "jobs", "goldens", "importers", "exporters"]
+FOLDERS = [
+    "methods",
+    "encoders",
+    "heads",
+    "sources",
+    "outputs",
+    "jobs",
+    "goldens",
+    "importers",
+    "exporters",
+    "sections",
+]
 STANDARD_LIBRARY_OF_THE_PLUGIN = {"qgis", "rsfm_qgis"}
 FORBIDDEN_IN_THE_PLUGIN = {"subprocess", "urllib", "http", "socket", "pickle", "marshal"}
 

@@ -63,11 +63,14 @@ def standardise(patches: Tensor, valid: Tensor, over: tuple[int, ...]) -> Tensor
         valid: float of the same shape, 1 for pixels that count.
         over: dimensions that one mean is taken over.
     """
-    count = valid.sum(over, keepdim=True)
-    mean = (patches * valid).sum(over, keepdim=True) / count.clamp(min=1)
-    centred = patches - mean
-    variance = (centred.square() * valid).sum(over, keepdim=True) / (count - 1).clamp(min=1)
-    return centred / (variance + 1e-6).sqrt()
+    _, centred, spread = _mean_and_spread(patches, valid, over)
+    return centred / spread
+
+
+def restore(standard: Tensor, patches: Tensor, valid: Tensor, over: tuple[int, ...]) -> Tensor:
+    """Undo `standardise`: give standardised patches the mean and spread of others, such as those they stand for."""
+    mean, _, spread = _mean_and_spread(patches, valid, over)
+    return standard * spread + mean
 
 
 def patchify(pixels_BCHW: Tensor, patch_size: int) -> Tensor:
@@ -108,6 +111,15 @@ def split_positions(noise_BL: Tensor, slices: int, kept_each: int, kept: int) ->
     order_BN = torch.cat([keep_BN, hide_BN], dim=1)
     restore_BN = torch.argsort(order_BN, dim=1)
     return Split(order_BN[:, :kept], restore_BN, (restore_BN >= kept).float())
+
+
+def _mean_and_spread(patches: Tensor, valid: Tensor, over: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean of each patch, the patch less its mean, and its spread."""
+    count = valid.sum(over, keepdim=True)
+    mean = (patches * valid).sum(over, keepdim=True) / count.clamp(min=1)
+    centred = patches - mean
+    variance = (centred.square() * valid).sum(over, keepdim=True) / (count - 1).clamp(min=1)
+    return mean, centred, (variance + 1e-6).sqrt()
 
 
 def _refuse_none(kept: int, patches: int) -> None:

@@ -13,7 +13,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from rsfm.blocks.masking import Split, fill, kept_count, patchify, split_patches, standardise, take
+from rsfm.blocks.masking import (
+    Split,
+    fill,
+    kept_count,
+    patchify,
+    restore,
+    split_patches,
+    standardise,
+    take,
+    unpatchify,
+)
 from rsfm.blocks.positions import grid_positions, sincos_2d
 from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT
 from rsfm.blocks.transformer import (
@@ -30,7 +40,7 @@ from rsfm.blocks.views import resized_crop
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
-from rsfm.method import Loss, Method, MethodConfig, Sample
+from rsfm.method import Loss, Method, MethodConfig, Picture, Sample
 from rsfm.params import Channels
 
 
@@ -122,6 +132,24 @@ class MAE(Method):
         self.decoder_pred = nn.Linear(width, encoder.bands * encoder.patch_size**2)
         for part in (self.decoder_embed, self.decoder_blocks, self.decoder_norm, self.decoder_pred):
             part.apply(initialise)
+
+    def pictures(self, sample: Sample) -> list[Picture]:
+        """Show the windows, what is left of them, and the hidden patches rebuilt among those that are left."""
+        pixels_BCHW, size = sample.pixels_BCHW.float(), self.encoder.patch_size
+        split, (rows, columns) = self.hide(pixels_BCHW), self.encoder.patches(pixels_BCHW)
+        patches_BLP = patchify(pixels_BCHW, size)
+        rebuilt_BLP = self.rebuild(self.see(pixels_BCHW, split), split, rows, columns).float()
+        valid_BCHW = sample.valid_BHW[:, None].expand_as(pixels_BCHW)
+        if self.config.norm_pix:
+            rebuilt_BLP = restore(rebuilt_BLP, patches_BLP, patchify(valid_BCHW.float(), size), over=(2,))
+        hidden_BLP = split.hidden_BL.bool()[:, :, None].expand_as(patches_BLP)
+        hidden_BCHW = unpatchify(hidden_BLP, size, rows)
+        filled_BCHW = torch.where(hidden_BCHW, unpatchify(rebuilt_BLP, size, rows), pixels_BCHW)
+        return [
+            Picture("Window", pixels_BCHW[:, None], valid_BCHW[:, None]),
+            Picture("Seen", pixels_BCHW[:, None], (valid_BCHW & ~hidden_BCHW)[:, None]),
+            Picture("Rebuilt", filled_BCHW[:, None], valid_BCHW[:, None]),
+        ]
 
     def loss(self, sample: Sample, progress: float) -> Loss:
         view = View(sample.pixels_BCHW, sample.valid_BHW)

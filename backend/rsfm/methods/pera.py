@@ -25,7 +25,7 @@ from rsfm.blocks.distillation import (
 )
 from rsfm.blocks.drop_path import drop_by_subset
 from rsfm.blocks.learned_vit import LearnedViT
-from rsfm.blocks.masking import patchify
+from rsfm.blocks.masking import patchify, unpatchify
 from rsfm.blocks.photometry import Chances, draw_light
 from rsfm.blocks.projection import ProjectionHead
 from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
@@ -36,7 +36,7 @@ from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
-from rsfm.method import Loss, Method, Sample
+from rsfm.method import Loss, Method, Picture, Sample
 from rsfm.params import Fraction
 
 STRONG = Chances(jitter=0.8, gray=0.1)
@@ -189,6 +189,31 @@ class PerA(Method):
         self.mask_token = nn.Parameter(torch.randn(1, 1, encoder.width) * 0.02)
         self.centre = Centre(config.prototypes)
         drop_by_subset(encoder.blocks, config.drop_path)
+
+    def pictures(self, sample: Sample) -> list[Picture]:
+        """Show a large view of each window, what the student sees of it, and what it imagines beside it."""
+        pair = self.draw(
+            View(sample.pixels_BCHW, sample.valid_BHW), 1, self.config.large_size, (self.config.split, 1.0)
+        )
+        if pair is None:
+            return []
+        _, imagined_NKP = self.see(pair, imagine=True)
+        size, pixels_NCSS = self.encoder.patch_size, pair.student_NCSS.float()
+        rows = pixels_NCSS.shape[2] // size
+        seen_NL, asked_NL = pair.regions.student_BL, pair.regions.learnable_BL
+        patches_NLP = patchify(pixels_NCSS, size)
+        filled_NLP = patches_NLP.clone()
+        filled_NLP[asked_NL] = imagined_NKP.float().flatten(0, 1)
+        valid_NCSS = pair.valid_NSS[:, None].expand_as(pixels_NCSS)
+        seen_NCSS, known_NCSS = (
+            valid_NCSS & unpatchify(part_NL[:, :, None].expand_as(patches_NLP), size, rows)
+            for part_NL in (seen_NL, seen_NL | asked_NL)
+        )
+        return [
+            Picture("View", pixels_NCSS[:, None], valid_NCSS[:, None]),
+            Picture("Seen by the student", pixels_NCSS[:, None], seen_NCSS[:, None]),
+            Picture("Imagined beside it", unpatchify(filled_NLP, size, rows)[:, None], known_NCSS[:, None]),
+        ]
 
     def loss(self, sample: Sample, progress: float) -> Loss:
         config, window = self.config, View(sample.pixels_BCHW, sample.valid_BHW)

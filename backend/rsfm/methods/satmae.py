@@ -22,10 +22,12 @@ from rsfm.blocks.masking import (
     fill,
     kept_count,
     patchify,
+    restore,
     split_patches,
     split_positions,
     standardise,
     take,
+    unpatchify,
 )
 from rsfm.blocks.positions import grid_positions, sincos_1d, sincos_2d
 from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT, Recipe
@@ -34,7 +36,7 @@ from rsfm.blocks.transformer import DecoderDepth, DecoderHeads, MaskRatio, check
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
-from rsfm.method import Loss, Method, MethodConfig, Sample
+from rsfm.method import Loss, Method, MethodConfig, Picture, Sample
 from rsfm.params import Channels
 
 REPEATED = (
@@ -213,6 +215,27 @@ class SatMAE(Method):
         for part in (self.decoder_embed, self.decoder_blocks, self.decoder_norm, self.decoder_pred):
             part.apply(initialise)
 
+    def pictures(self, sample: Sample) -> list[Picture]:
+        """Show the windows date by date, what is left of them, and what is rebuilt among it."""
+        cube = self.cube(sample)
+        split, size = self.hide(cube), self.encoder.patch_size
+        rebuilt_BTCLP = self.rebuild(self.see(cube, split), split, cube).float()
+        pixels_BTCHW = cube.pixels_BTCHW.float()
+        valid_BTCHW = cube.valid_BTHW[:, :, None].expand_as(pixels_BTCHW)
+        patches_BTCLP = _cut(pixels_BTCHW, size)
+        if self.config.norm_pix != "off":
+            over = (2, 4) if self.config.norm_pix == "patch" else (4,)
+            rebuilt_BTCLP = restore(rebuilt_BTCLP, patches_BTCLP, _cut(valid_BTCHW.float(), size), over)
+        hidden_BTGL = split.hidden_BL.bool().reshape(*pixels_BTCHW.shape[:2], len(self.encoder.groups), -1)
+        group_C = [number for _, number in sorted((c, g) for g, own in enumerate(self.encoder.groups) for c in own)]
+        hidden_BTCHW = _join(hidden_BTGL[:, :, group_C, :, None].expand_as(patches_BTCLP), pixels_BTCHW, size)
+        filled_BTCHW = torch.where(hidden_BTCHW, _join(rebuilt_BTCLP, pixels_BTCHW, size), pixels_BTCHW)
+        return [
+            Picture("Window", pixels_BTCHW, valid_BTCHW),
+            Picture("Seen", pixels_BTCHW, valid_BTCHW & ~hidden_BTCHW),
+            Picture("Rebuilt", filled_BTCHW, valid_BTCHW),
+        ]
+
     def loss(self, sample: Sample, progress: float) -> Loss:
         cube = self.crop(self.cube(sample))
         split = self.hide(cube)
@@ -331,3 +354,9 @@ def _cut(pixels_BTCHW: Tensor, patch_size: int) -> Tensor:
     """Cut each band of each date into patches_BTCLP, row-major."""
     patches_NLP = patchify(pixels_BTCHW.flatten(0, 2)[:, None], patch_size)
     return patches_NLP.reshape(*pixels_BTCHW.shape[:3], *patches_NLP.shape[1:])
+
+
+def _join(patches_BTCLP: Tensor, like_BTCHW: Tensor, patch_size: int) -> Tensor:
+    """Put patches of each band of each date back together, in the shape of the windows they were cut from."""
+    rows = like_BTCHW.shape[3] // patch_size
+    return unpatchify(patches_BTCLP.flatten(0, 2), patch_size, rows).reshape(like_BTCHW.shape)

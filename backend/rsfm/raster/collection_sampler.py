@@ -61,6 +61,7 @@ class CollectionSampler:
         bands, band_names: common to all entries.
         windows: that cover all entries once.
         notes: what the user should know, in sentences.
+        held_out: says which ground is held out.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class CollectionSampler:
         self._edges: list[float] = np.cumsum(pixels_E / pixels_E.sum())[:-1].tolist()
         self._validation = validation
         self._check_blocks()
-        self._held_out = HeldOut(self.rules.held_out, self.rules.held_out_block, seed)
+        self.held_out = HeldOut(self.rules.held_out, self.rules.held_out_block, seed)
         self._classes = self._class_shares()
         self.notes = self._take_notes(len(entries) - len(large), found.left_out)
 
@@ -158,6 +159,7 @@ class CollectionSampler:
                     continue
                 batch.into.gsd_N[number] = draw.spot.gsd
                 batch.into.place_N2[number] = draw.spot.latitude, draw.spot.longitude
+                batch.into.corner_N2[number] = draw.window.row, draw.window.column
             waiting = [number for number in waiting if not batch.taken_N[number]]
         return batch.into
 
@@ -233,7 +235,7 @@ class CollectionSampler:
         """
         slot, box = batch.slots[number], draw.spot.box
         self._count(slot)
-        if not self._held_out.covers(box) if self._validation else self._held_out.touches(box):
+        if not self.held_out.covers(box) if self._validation else self.held_out.touches(box):
             slot.refused["held out"] += 1
             return None
         if dates > 1:

@@ -62,13 +62,13 @@ class Grid(NamedTuple):
     @property
     def pixel_area(self) -> float:
         """Square metres a pixel, at the centre of the raster; map units count as metres where there is no CRS."""
-        east, north = self._unit_metres()
+        east, north = self.unit_metres
         return abs(self.transform.determinant) * east * north
 
     @property
     def pixel_sides(self) -> tuple[float, float]:
         """Metres from a row to the next and from a column to the next, at the centre, as `pixel_area` measures."""
-        east, north = self._unit_metres()
+        east, north = self.unit_metres
         a, b, _, d, e, _ = self.transform[:6]
         return math.hypot(b * east, e * north), math.hypot(a * east, d * north)
 
@@ -86,8 +86,9 @@ class Grid(NamedTuple):
         transform = self.transform @ Affine.scale(factor)
         return Grid(self.crs, transform, -(-self.height // factor), -(-self.width // factor))
 
-    def _unit_metres(self) -> tuple[float, float]:
-        """Metres of one map unit to the east and to the north.
+    @property
+    def unit_metres(self) -> tuple[float, float]:
+        """Metres of one map unit to the east and to the north, at the centre.
 
         Degrees by the usual series of the WGS 84 ellipsoid (NGA STND.0036, length of a degree).
         """

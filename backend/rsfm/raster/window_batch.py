@@ -24,6 +24,7 @@ class Windows(NamedTuple):
         time_NT3: int64, year - 2002, month - 1, hour in UTC; the anchor's where a date lacks.
         place_N2: latitude and longitude of the centre in degrees.
         entry_NT: the entries read, -1 where a date lacks.
+        corner_N2: row and column of the window in the anchor's raster.
     """
 
     pixels_NTCHW: np.ndarray
@@ -32,6 +33,7 @@ class Windows(NamedTuple):
     time_NT3: np.ndarray
     place_N2: np.ndarray
     entry_NT: np.ndarray
+    corner_N2: np.ndarray
 
 
 class Draw(NamedTuple):
@@ -81,4 +83,5 @@ def _empty(count: int, dates: int, bands: int, size: int) -> Windows:
         np.zeros((count, dates, 3), np.int64),
         np.full((count, 2), np.nan),
         np.full((count, dates), -1),
+        np.full((count, 2), -1),
     )

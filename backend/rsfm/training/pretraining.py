@@ -16,6 +16,7 @@ from rsfm.model_file import Card, build_encoder
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
 from rsfm.training.loop import make_budget, train
+from rsfm.training.recording import Recorder
 from rsfm.training.window_source import WindowSource, open_windows
 
 
@@ -33,15 +34,18 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         run.progress(0, f"{source.windows} windows of {config.window} px in {len(source.names)} raster(s)")
         budget = make_budget(config.training, source.windows)
         fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
+        recorder = Recorder(config, source, batches, method, str(fabric.strategy.precision.precision), run)
         try:
             position = train(method, batches.learn, config.training, budget, fabric, run, batches.validate)
         except Stopped:
             _save(card, method, run)
+            recorder.record(None)
             raise
         slow = source.advice(run, position.seconds)
         if slow:
             run.note(slow)
-    path = _save(card, method, run, position)
+        path = _save(card, method, run, position)
+        recorder.record(position)
     return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
 
 

@@ -30,6 +30,7 @@ from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster, short_name
 from rsfm.raster.statistics import Statistics
 from rsfm.raster.statistics_cache import cache_path
+from rsfm.raster.window_batch import Windows
 from rsfm.runs import Run
 
 MOST_MEASURED = 512
@@ -40,10 +41,15 @@ MakeBatch = Callable[[int], Sample]
 
 
 class Batches(NamedTuple):
-    """Make the sample of a step, to learn from and to validate on; None where no ground is held out."""
+    """Make the sample of a step, to learn from and to validate on; None where no ground is held out.
+
+    Attributes:
+        drawn: draws the windows of a step as `learn` does.
+    """
 
     learn: MakeBatch
     validate: MakeBatch | None
+    drawn: Callable[[int], Windows]
 
 
 class WindowSource(NamedTuple):
@@ -56,6 +62,7 @@ class WindowSource(NamedTuple):
         windows: that cover all rasters once.
         batches: makes the samples that a method wants, and does what it needs before the first one.
         advice: what would make the next training faster, told how many seconds this one lasted; empty if nothing.
+        sampler: draws what is learned from.
     """
 
     bands: int
@@ -68,6 +75,7 @@ class WindowSource(NamedTuple):
     statistics: Statistics
     batches: Callable[[Method, Run], Batches]
     advice: Callable[[Run, float], str]
+    sampler: CollectionSampler
 
 
 def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
@@ -105,7 +113,8 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         def make(drawn_from: CollectionSampler, step: int) -> Sample:
             return _sample(drawn_from, normalise, step, config.training.batch_size, dates, dated)
 
-        return Batches(partial(make, sampler), partial(make, held_out) if held_out else None)
+        drawn = partial(sampler.batch, count=config.training.batch_size, dates=dates)
+        return Batches(partial(make, sampler), partial(make, held_out) if held_out else None, drawn)
 
     return WindowSource(
         bands=sampler.bands,
@@ -118,6 +127,7 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         statistics=statistics,
         batches=batches,
         advice=partial(_advice, sampler, config.sampling.cache_gb),
+        sampler=sampler,
     )
 
 
