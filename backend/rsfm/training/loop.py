@@ -13,6 +13,7 @@ from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
+from rsfm.training.fit import Fit
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.step import take_step
@@ -88,6 +89,7 @@ def train(
     wrapped.mark_forward_method("loss")
     method.to(memory_format=_memory_format(method))
     method.train()
+    fit = Fit(method, config, run, fabric)
     started = saved = time.monotonic()
     reported = validated = 0.0
     told: set[str] = set()
@@ -95,9 +97,8 @@ def train(
     with Prefetch(batch, position.step, config.readers) as coming:
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
-            loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fabric)
+            loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fit)
             _tell(loss, told, run)
-            method.after_step(progress)
             now = time.monotonic()
             position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
             if now - reported > METRIC_EVERY_SECONDS:
