@@ -60,7 +60,7 @@ class Fit:
         """Raise MemoryError inside when the computer's memory is nearly full; a device says so itself."""
         if device.type != "cpu" or not self._watch:
             return nullcontext()
-        return torch.autograd.graph.saved_tensors_hooks(_looking(), lambda kept: kept)
+        return torch.autograd.graph.saved_tensors_hooks(look_at_memory(), lambda kept: kept)
 
     def tighten(self, windows: int, device: torch.device, error: str) -> None:
         """Take the next measure, after a step of so many windows did not fit.
@@ -145,7 +145,7 @@ def _forgetting(forward: Callable[..., Tensor], *inputs: Any, **named: Any) -> T
 _NEARLY_FULL = "the computer's memory is nearly full"
 
 
-def _looking() -> Callable[[Tensor], Tensor]:
+def look_at_memory() -> Callable[[Tensor], Tensor]:
     """Make what looks at the memory as tensors are kept for the way back."""
     floor = min(FLOOR_BYTES, FLOOR_SHARE * memory.total())
     looked = 0.0

@@ -56,6 +56,7 @@ class WindowSource(NamedTuple):
         windows: that cover all rasters once.
         batches: makes the samples that a method wants, and does what it needs before the first one.
         advice: what would make the next training faster, told how many seconds this one lasted; empty if nothing.
+        growth: bytes of decoded pixels that reading on will keep in memory, besides those kept now.
     """
 
     bands: int
@@ -68,6 +69,7 @@ class WindowSource(NamedTuple):
     statistics: Statistics
     batches: Callable[[Method, Run], Batches]
     advice: Callable[[Run, float], str]
+    growth: Callable[[], int]
 
 
 def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
@@ -118,6 +120,7 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         statistics=statistics,
         batches=batches,
         advice=partial(_advice, sampler, config.sampling.cache_gb),
+        growth=partial(_growth, sampler),
     )
 
 
@@ -135,6 +138,14 @@ def _keep_decoded(sampler: CollectionSampler, gigabytes: float, run: Run, stack:
     left_out = len(sampler.rasters) - kept
     if left_out:
         run.note(f"{left_out} of {len(sampler.rasters)} raster(s) did not fit in 'Cache gb' and are decoded again.")
+
+
+def _growth(sampler: CollectionSampler) -> int:
+    decoded = sum(
+        area.height * area.width * raster.bands * raster.dtype.itemsize
+        for area, raster in zip(sampler.areas, sampler.rasters, strict=True)
+    )
+    return max(0, min(decoded, sampler.reader.memory_bytes) - sampler.reader.kept_bytes)
 
 
 def _advice(sampler: CollectionSampler, gigabytes: float, run: Run, seconds: float) -> str:
