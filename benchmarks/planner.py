@@ -4,7 +4,7 @@ Each case is planned by `rsfm plan` and done by `rsfm run`, each a process of it
 whole process as the system counts it, the time that from its start to its end. Processor's time is shown besides; on a
 machine that does other work, which changes between the two, `--cpu` takes that for the claim.
 
-    python benchmarks/planner.py [--quick] [--methods mae,dino] [--steps 20] [--cpu]
+    python benchmarks/planner.py [--quick] [--methods mae,dino] [--sizes small,recipe] [--steps 20] [--cpu]
 """
 
 import argparse
@@ -94,11 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="three methods of one size")
     parser.add_argument("--methods", default="")
+    parser.add_argument("--sizes", default="")
     parser.add_argument("--steps", type=int, default=0, help="passes over the windows")
     parser.add_argument("--cpu", action="store_true", help="compare the processor's time")
     options = parser.parse_args()
     wanted = options.methods.split(",") if options.methods else ["mae", "moco_v2", "dino"] if options.quick else []
-    sizes = ["recipe"] if options.quick else list(SIZES)
+    sizes = options.sizes.split(",") if options.sizes else ["recipe"] if options.quick else list(SIZES)
     outcomes = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -14,8 +14,8 @@ from rsfm.devices import choose_device
 from rsfm.inference_config import TilingConfig
 from rsfm.plan import Facts
 from rsfm.raster.area import read_area
+from rsfm.raster.collection_source import open_source
 from rsfm.raster.grid import Grid, Window
-from rsfm.raster.reader import open_raster
 from rsfm.raster.several import find_sources, is_several
 from rsfm.raster.strips import lay_out
 from rsfm.raster.tiling import plan_tiles
@@ -53,7 +53,7 @@ def measure_mapping(job: str, config: Any, do: Callable[[Any, Run], Any]) -> Fac
     device = choose_device(config.device)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         config, whole, pixels = _first_raster(config, Path(folder))
-        with open_raster(config.raster) as raster:
+        with open_source(config.raster) as raster:
             grid = raster.grid
         tiling = getattr(config, "tiling", None) or TilingConfig(tile_size=getattr(config, "tile_size", 0) or 256)
         side = tiling.tile_size
@@ -97,7 +97,7 @@ def _first_raster(config: Any, folder: Path) -> tuple[Any, Window, int]:
         sources = [source for source in find_sources(config.raster, folder) if not source.entry.problem]
         others = sum(source.entry.height * source.entry.width for source in sources[1:])
         config = config.model_copy(update={"raster": sources[0].path})
-    with open_raster(config.raster) as raster:
+    with open_source(config.raster) as raster:
         window = read_area(raster.grid, config.area).window
     return config, window, window.height * window.width + others
 

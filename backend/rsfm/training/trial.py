@@ -19,8 +19,8 @@ ENOUGH_SECONDS, MOST_STEPS = 4.0, 4
 """Of steps at the largest batch that is tried."""
 WHOLE_SECONDS, PART_SECONDS = 3.0, 1.5
 """A batch that would take longer than the first is not tried whole, but as many windows as take the second."""
-PASSING = 0.08
-"""Memory that is taken in passing, as a share of what a step keeps for the way back."""
+LEAST_PASSING, MOST_PASSING = 0.08, 1.0
+"""Memory that is taken in passing, as a share of what a step keeps for the way back: between these."""
 LEAST_SHARE = 0.6
 """Of a step's time that grows with its windows."""
 
@@ -106,7 +106,7 @@ class Trial:
             first_seconds=max(0.0, warm.seconds - small.seconds),
             memory=self._memory(whole, slope),
             device_memory=self._device_memory(whole),
-            window_memory=slope * (1 + PASSING),
+            window_memory=slope * (1 + self._passing()),
         )
 
     def _grow(self, take: Callable[[], Sample], whole: int) -> None:
@@ -145,7 +145,13 @@ class Trial:
         if last.windows == whole or last.device_memory:
             return last.memory
         kept = last.kept + slope * (whole - last.windows)
-        return max(last.memory, int(last.held + kept * (1 + PASSING)))
+        return max(last.memory, int(last.held + kept * (1 + self._passing())))
+
+    def _passing(self) -> float:
+        """Return what is taken in passing, as the first step of the most windows showed it."""
+        first = next(step for step in self.steps if step.windows == self.steps[-1].windows)
+        share = (first.memory - first.held) / max(first.kept, 1) - 1
+        return min(max(share, LEAST_PASSING), MOST_PASSING)
 
     def _device_memory(self, whole: int) -> int:
         """Return the bytes on the GPU, on the line through two sizes where the whole batch was not tried."""
