@@ -19,6 +19,8 @@ USAGE = """rsfm COMMAND ...
 
 Commands:
   run JOB CONFIG.json [--run DIR]   do a job with a config file; DIR is the run's folder
+  plan JOB CONFIG.json              say what a job will cost here: time, memory, disk
+  plan --devices                    list what this device can train
   resume DIR                        go on with a run that was stopped or lost
   serve                             answer the QGIS plugin on standard input and output
   describe                          print every job and its parameters as JSON
@@ -194,6 +196,12 @@ def _sample(arguments: list[str]) -> int:
     return sample(arguments)
 
 
+def _plan(arguments: list[str]) -> int:
+    from rsfm.planning import main as plan
+
+    return plan(arguments, default_runs())
+
+
 def _golden(arguments: list[str]) -> int:
     from rsfm.golden import main as golden
 
@@ -207,6 +215,7 @@ def _import(arguments: list[str]) -> int:
 COMMANDS = {
     "import": _import,
     "run": _run,
+    "plan": _plan,
     "resume": _resume,
     "work": _work,
     "serve": _serve,

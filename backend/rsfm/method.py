@@ -91,6 +91,12 @@ class Method(nn.Module):
         dates: of a window that a step looks at; above 1, a sample has them where the rasters do.
         timed: when the dates were is learned from, so that it must be known.
         placed: where windows lie is learned from, so that `prepare` is told.
+        indivisible: why a step's windows must be computed at once, as a sentence; empty where they need not.
+        least: windows that can be computed at once.
+        parts: in which a step's windows are computed, one call of `loss` each.
+        averages: names of buffers that a step moves by a mean over its windows; each part moves them from the same
+            start, and the mean of that is taken.
+        once: names of buffers that tell what a step has done already, so that trying it again does not do it twice.
     """
 
     name: ClassVar[str]
@@ -102,6 +108,11 @@ class Method(nn.Module):
     dates: int = 1
     timed: bool = False
     placed: bool = False
+    indivisible: str = ""
+    least: int = 1
+    parts: int = 1
+    averages: ClassVar[tuple[str, ...]] = ()
+    once: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __init__(self, config: Any, encoder: Encoder) -> None:

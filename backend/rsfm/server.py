@@ -3,7 +3,8 @@
 It starts runs, each a process of its own that outlives it, and follows their folders. It knows nothing that the folders
 do not say, so a second server, or the same one after a crash, continues where it was.
 
-Requests: start, stop, cancel, remove, list, attach, detach, devices. Notifications: hello (first message), event.
+Requests: start, stop, cancel, remove, list, attach, detach, devices, plan. Notifications: hello (first message),
+event.
 """
 
 import json
@@ -22,6 +23,7 @@ import psutil
 from rsfm import PROTOCOL, __version__, runs
 from rsfm.devices import list_devices
 from rsfm.errors import UserError
+from rsfm.plan_process import PlanProcess
 
 LINE_LIMIT = 64 * 2**20
 LONGEST_TEXT = 2000
@@ -96,6 +98,8 @@ class Server:
             "detach": self.detach,
             "devices": list_devices,
         }
+        self._planner = PlanProcess()
+        self._slow: dict[str, Callable[..., Any]] = {"plan": self._planner.plan}
 
     def serve(self) -> None:
         """Greet, then answer until the source ends."""
@@ -108,6 +112,7 @@ class Server:
                 self._fail(None, INVALID_REQUEST, f"A message may have at most {LINE_LIMIT} bytes.")
             elif line.strip():
                 self._answer(line)
+        self._planner.close()
 
     def start(
         self,
@@ -168,11 +173,18 @@ class Server:
             return self._fail(None, INVALID_REQUEST, "A request is an object with a 'method'.")
         id = message.get("id")
         params = message.get("params", {})
-        method = self._methods.get(message["method"])
+        name = message["method"]
+        method = self._methods.get(name) or self._slow.get(name)
         if method is None:
             return self._fail(id, UNKNOWN_METHOD, f"There is no method '{message['method']}'.")
         if not isinstance(params, dict):
             return self._fail(id, INVALID_PARAMS, "'params' must be an object.")
+        if name in self._slow:
+            threading.Thread(target=self._call, args=(id, name, method, params), daemon=True).start()
+            return None
+        return self._call(id, name, method, params)
+
+    def _call(self, id: Any, name: str, method: Callable[..., Any], params: dict[str, Any]) -> None:
         try:
             result = method(**params)
         except UserError as error:
@@ -181,7 +193,7 @@ class Server:
             return self._fail(id, INVALID_PARAMS, str(error))
         except Exception as error:  # the server must live on, whatever one request does
             text = f"{type(error).__name__}: {error}"[:LONGEST_TEXT]
-            print(f"{message['method']}: {text}", file=sys.stderr)
+            print(f"{name}: {text}", file=sys.stderr)
             return self._fail(id, INTERNAL_ERROR, text)
         if id is not None:
             self._send({"id": id, "result": result})

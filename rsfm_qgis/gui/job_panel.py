@@ -18,6 +18,7 @@ from qgis.PyQt.QtWidgets import (
 )
 
 from rsfm_qgis.collection import SUFFIX, title
+from rsfm_qgis.gui.cost_line import CostLine
 from rsfm_qgis.gui.editor import InputError, Workspace, shrinkable
 from rsfm_qgis.gui.form import Form
 from rsfm_qgis.schema import DATA_KINDS, Job, Preset, complete
@@ -39,6 +40,7 @@ class JobPanel(QWidget):
         self.presets = shrinkable(QComboBox())
         self.run_button = QPushButton(self.tr("Run"))
         self.run_button.setObjectName(f"run_{job.name}")
+        self.cost = CostLine(job.name, self.form, workspace)
         self.reason = QLabel()
         self.reason.setWordWrap(True)
         self._scroll = QScrollArea()
@@ -87,9 +89,11 @@ class JobPanel(QWidget):
         bottom.setContentsMargins(6, 0, 6, 4)
         bottom.addWidget(self.reason, 1)
         bottom.addWidget(self.run_button)
+        self.cost.setContentsMargins(6, 2, 6, 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._scroll, 1)
+        layout.addWidget(self.cost)
         layout.addLayout(bottom)
 
     def _fill_presets(self) -> None:

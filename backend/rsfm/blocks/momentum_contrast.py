@@ -56,6 +56,8 @@ class MomentumContrast(Method):
     """
 
     average_due: Tensor
+    once = ("average_due",)
+    least = 2
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
@@ -132,13 +134,14 @@ class MomentumContrast(Method):
         self.average_due.fill_(False)
 
     def _groups(self, count: int) -> int:
-        if count < 2 * self.config.bn_groups:
+        groups = max(self.config.bn_groups // self.parts, 1)  # a part of a step has fewer, of as many windows
+        if count < 2 * groups:
             raise UserError(
-                f"A batch of {count} windows cannot be split into {self.config.bn_groups} groups of two or more. "
+                f"A batch of {count} windows cannot be split into {groups} groups of two or more. "
                 "Make 'Batch size' larger, or 'Bn groups' smaller.",
                 "method.bn_groups",
             )
-        return self.config.bn_groups
+        return groups
 
 
 def contrast(logits_BK: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ class DINO(Method):
     name = "dino"
     title = "DINO"
     Config = DINOConfig
+    averages = ("centre.center",)
     presets = (
         Preset(
             "dino_quick",

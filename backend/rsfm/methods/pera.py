@@ -95,6 +95,7 @@ class PerA(Method):
     name = "pera"
     title = "PerA"
     Config = PerAConfig
+    averages = ("centre.center",)
     presets = (
         Preset(
             "pera_quick",
@@ -189,6 +190,8 @@ class PerA(Method):
         self.mask_token = nn.Parameter(torch.randn(1, 1, encoder.width) * 0.02)
         self.centre = Centre(config.prototypes)
         drop_by_subset(encoder.blocks, config.drop_path)
+        if config.spread_weight:
+            self.indivisible = "PerA spreads all of them apart."
 
     def pictures(self, sample: Sample) -> list[Picture]:
         """Show a large view of each window, what the student sees of it, and what it imagines beside it."""

@@ -71,6 +71,7 @@ class SatDINO(Method):
     name = "satdino"
     title = "SatDINO"
     Config = SatDINOConfig
+    averages = ("centre.center",)
     presets = (
         Preset(
             "satdino_quick",

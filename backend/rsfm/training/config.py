@@ -35,3 +35,6 @@ class TrainingConfig(Config):
     readers: Annotated[int, Hint(advanced=True)] = Field(
         1, ge=0, le=64, description="Threads that read windows ahead; 0 reads between the steps."
     )
+    at_once: Annotated[int, Hint(advanced=True)] = Field(
+        0, ge=0, le=4096, description="Windows computed at once, a step's rest after them; 0 takes what fits."
+    )

@@ -63,6 +63,7 @@ class WindowSource(NamedTuple):
         batches: makes the samples that a method wants, and does what it needs before the first one.
         advice: what would make the next training faster, told how many seconds this one lasted; empty if nothing.
         sampler: draws what is learned from.
+        growth: bytes of decoded pixels that reading on will keep in memory, besides those kept now.
     """
 
     bands: int
@@ -76,6 +77,7 @@ class WindowSource(NamedTuple):
     batches: Callable[[Method, Run], Batches]
     advice: Callable[[Run, float], str]
     sampler: CollectionSampler
+    growth: Callable[[], int]
 
 
 def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
@@ -128,6 +130,7 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         batches=batches,
         advice=partial(_advice, sampler, config.sampling.cache_gb),
         sampler=sampler,
+        growth=partial(_growth, sampler),
     )
 
 
@@ -145,6 +148,14 @@ def _keep_decoded(sampler: CollectionSampler, gigabytes: float, run: Run, stack:
     left_out = len(sampler.rasters) - kept
     if left_out:
         run.note(f"{left_out} of {len(sampler.rasters)} raster(s) did not fit in 'Cache gb' and are decoded again.")
+
+
+def _growth(sampler: CollectionSampler) -> int:
+    decoded = sum(
+        area.height * area.width * raster.bands * raster.dtype.itemsize
+        for area, raster in zip(sampler.areas, sampler.rasters, strict=True)
+    )
+    return max(0, min(decoded, sampler.reader.memory_bytes) - sampler.reader.kept_bytes)
 
 
 def _advice(sampler: CollectionSampler, gigabytes: float, run: Run, seconds: float) -> str:

@@ -1,0 +1,174 @@
+"""How a step of training is made to fit into the memory.
+
+First the blocks of transformers compute again on the way back what they would keep, which changes no number; then the
+batch is computed in parts whose gradients add up.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from rsfm import memory
+from rsfm.errors import UserError
+from rsfm.method import Method
+from rsfm.runs import Run, write_json
+from rsfm.training.config import TrainingConfig
+
+FILE = "memory.json"
+FLOOR_BYTES, FLOOR_SHARE = 2**29, 0.05
+"""What is left of the computer's memory to others: the smaller of the two."""
+LOOK_EVERY_SECONDS = 0.02
+WORDS = (
+    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory",
+    "could not create a primitive", "could not create a memory object",
+)  # fmt: skip
+"""In the errors of allocators; the last two are what oneDNN says."""
+LOWER = "Lower 'Window', or choose a smaller 'Encoder'"
+
+
+class Measures(NamedTuple):
+    """What is done so that a step fits: blocks compute again, and a batch is computed in parts."""
+
+    again: bool = False
+    parts: int = 1
+
+
+class Fit:
+    """The measures of a training, kept in its run so that a later start needs not find them again."""
+
+    def __init__(self, method: Method, config: TrainingConfig, run: Run, fabric: Fabric) -> None:
+        self.fabric, self._method, self._run = fabric, method, run
+        self._watch, self._untold = True, False
+        self.measures = Measures(parts=-(-config.batch_size // (config.at_once or config.batch_size)))
+        try:
+            kept = json.loads((run.checkpoints / FILE).read_text(encoding="utf-8"))
+            self.measures = Measures(kept["again"], max(kept["parts"], self.measures.parts))
+        except (OSError, ValueError, KeyError):
+            pass
+        self._apply()
+
+    def watching(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Raise MemoryError inside when the computer's memory is nearly full; a device says so itself."""
+        if device.type != "cpu" or not self._watch:
+            return nullcontext()
+        return torch.autograd.graph.saved_tensors_hooks(look_at_memory(), lambda kept: kept)
+
+    def tighten(self, windows: int, device: torch.device, error: str) -> None:
+        """Take the next measure, after a step of so many windows did not fit.
+
+        Raises:
+            UserError: there is none.
+        """
+        method, now = self._method, self.measures
+        if self.fabric.world_size > 1:  # all processes would have to take the measure at the same step
+            raise UserError(
+                f"A process of several ran out of the memory of {device}. Set 'At once' to {max(windows // 2, 1)} or "
+                "less, so that each computes its windows in parts.",
+                "training.at_once",
+            )
+        if not now.again and any(_can_forget(module) for module in method.modules()):
+            self.measures = now._replace(again=True)
+        elif not method.indivisible and windows // (now.parts * 2) >= method.least:
+            self.measures = now._replace(parts=now.parts * 2)
+        elif self._watch and error == _NEARLY_FULL:
+            self._watch = False
+            self._run.warning("The computer's memory is nearly full. Close other programs.")
+            return
+        else:
+            raise _no_fit(method, windows, now, device)
+        self._untold = True
+        self._apply()
+
+    def tell(self, windows: int, device: torch.device) -> None:
+        """Keep the measures, now that a step fits, and tell the user, once."""
+        if not self._untold:
+            return
+        self._untold = False
+        write_json(self._run.checkpoints / FILE, self.measures._asdict())
+        self._run.warning(self.describe(windows, device))
+
+    def describe(self, windows: int, device: torch.device) -> str:
+        """Say what is done so that a step of so many windows fits."""
+        said = f"The memory of {'the computer' if device.type == 'cpu' else device} is short:"
+        parts = min(self.measures.parts, windows)
+        if self.measures.again:
+            said += " blocks compute again what they would keep, which takes about a third longer"
+        if parts > 1:
+            said += "," if self.measures.again else ""
+            said += f" the {windows} windows of a step are computed in {parts} parts"
+        if parts > 1 and any(isinstance(module, _BatchNorm) for module in self._method.modules()):
+            return f"{said}. Batch norm sees the windows of one part, {-(-windows // parts)}, at once."
+        return f"{said}. What is learned is the same."
+
+    def _apply(self) -> None:
+        self._method.parts = self.measures.parts
+        if self.measures.again:
+            compute_again(self._method)
+
+
+def compute_again(method: nn.Module) -> None:
+    """Let the blocks of transformers forget what they compute; the way back computes it again, to the same numbers."""
+    for module in method.modules():
+        if _can_forget(module):
+            module.forward = partial(_forgetting, module.forward)
+
+
+def is_short(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS)
+
+
+def _can_forget(module: nn.Module) -> bool:
+    """Find blocks of attention and a perceptron; none holds batch statistics, which must not be counted twice."""
+    plain = not isinstance(module.forward, partial)
+    return plain and hasattr(module, "attn") and hasattr(module, "mlp")
+
+
+def _forgetting(forward: Callable[..., Tensor], *inputs: Any, **named: Any) -> Tensor:
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **named)
+    output: Tensor = checkpoint(forward, *inputs, use_reentrant=False, **named)
+    return output
+
+
+_NEARLY_FULL = "the computer's memory is nearly full"
+
+
+def look_at_memory() -> Callable[[Tensor], Tensor]:
+    """Make what looks at the memory as tensors are kept for the way back."""
+    floor = min(FLOOR_BYTES, FLOOR_SHARE * memory.total())
+    looked = 0.0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal looked
+        now = time.monotonic()
+        if now - looked > LOOK_EVERY_SECONDS:
+            looked = now
+            if memory.available() < floor:
+                raise MemoryError(_NEARLY_FULL)
+        return tensor
+
+    return keep
+
+
+def _no_fit(method: Method, windows: int, now: Measures, device: torch.device) -> UserError:
+    where = "this computer" if device.type == "cpu" else str(device)
+    if method.indivisible:
+        return UserError(
+            f"{windows} windows do not fit the memory of {where}, and a batch cannot be computed in parts: "
+            f"{method.indivisible} Lower 'Batch size'.",
+            "training.batch_size",
+        )
+    fewest = -(-windows // now.parts)
+    return UserError(f"Even {fewest} of {windows} windows do not fit the memory of {where}. {LOWER}.", "window")

@@ -1,0 +1,100 @@
+"""What a pretraining will cost here, from a few of its steps."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import torch
+from lightning_fabric import Fabric
+
+from rsfm import runs
+from rsfm.devices import choose_device, precision
+from rsfm.jobs.pretrain import PretrainConfig
+from rsfm.method import Method
+from rsfm.plan import Facts, check_counts
+from rsfm.raster.decoding import GB
+from rsfm.runs import Run
+from rsfm.training import checkpoint
+from rsfm.training.checkpoint import Position
+from rsfm.training.fit import Measures
+from rsfm.training.loop import VALIDATE_EVERY_SECONDS, choose_memory_format, validation_loss
+from rsfm.training.optimizer import make_optimizer
+from rsfm.training.prefetch import Prefetch
+from rsfm.training.pretraining import build_method
+from rsfm.training.trial import Cost, CountingFit, Trial
+from rsfm.training.window_source import Batches, open_windows
+
+CLOSING_SECONDS = 0.5
+"""For a run to write down how it ended, and for its process to leave."""
+
+
+def measure_pretraining(config: PretrainConfig) -> Facts:
+    """Begin a pretraining as its run would, take some steps, and throw it away.
+
+    Raises:
+        UserError: the run would refuse the config, or its counts are absurd.
+    """
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    undecoded = config.sampling.model_copy(update={"cache_gb": 0})  # decoding would take as long as in the run
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        run = Run(runs.create(Path(folder), "pretrain", "plan", {}))
+        source = open_windows(config.model_copy(update={"sampling": undecoded}), stack)
+        check_counts(source.windows, config.training)
+        method = build_method(config.method, config.encoder, source.bands)
+        batches = source.batches(method, run)
+        index = [int(device.split(":")[1])] if ":" in device else 1
+        fabric = Fabric(accelerator=device.split(":")[0], devices=index, precision=precision(device))
+        started, used = time.time() - psutil.Process().create_time(), time.process_time()
+        cost, notes, saving = _try(method, batches, config, fabric, run)
+        kept = sum(tensor.nbytes for tensor in (*method.encoder.state_dict().values(), *method.kept().values()))
+        decoded = round(config.sampling.cache_gb * GB)
+        return Facts(
+            unit="windows",
+            amount=source.windows,
+            batch=config.training.batch_size,
+            seconds=cost.seconds,
+            cpu_seconds=cost.cpu_seconds,
+            start_seconds=started + cost.first_seconds,
+            start_cpu_seconds=used,
+            end_seconds=saving + CLOSING_SECONDS,
+            memory=cost.memory + source.growth(),
+            device_memory=cost.device_memory,
+            disk=kept,
+            checkpoint=_size(run.checkpoints) + decoded,
+            checkpoint_seconds=saving,
+            device=device,
+            notes=notes,
+        )
+
+
+def _try(
+    method: Method, batches: Batches, config: PretrainConfig, fabric: Fabric, run: Run
+) -> tuple[Cost, tuple[str, ...], float]:
+    """Take steps and write a checkpoint; returns what a step costs, what is to be said, and the seconds of writing."""
+    training = config.training
+    optimizer: Any = make_optimizer(method, training)
+    wrapped, optimizer = fabric.setup(method, optimizer)
+    wrapped.mark_forward_method("loss")
+    method.to(memory_format=choose_memory_format(method))
+    method.train()
+    fit = CountingFit(method, training, run, fabric)
+    with Prefetch(batches.learn, 0, training.readers) as coming:
+        cost = Trial(wrapped, optimizer, training, fit).run(coming.take)
+    if batches.validate is not None:
+        started = time.perf_counter()
+        validation_loss(method, fabric.to_device(batches.validate(0)), 0.5)
+        share = (time.perf_counter() - started) / VALIDATE_EVERY_SECONDS
+        cost = cost._replace(seconds=cost.seconds * (1 + share))
+    started = time.perf_counter()
+    checkpoint.save(run.checkpoints, method, optimizer, Position())
+    saving = time.perf_counter() - started
+    notes = () if fit.measures == Measures() else (fit.describe(training.batch_size, fabric.device),)
+    return cost, notes, saving
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
