@@ -36,6 +36,7 @@ class Job(ABC):
         page: the page of the dock it stands on: "imagery", "pretrain", "fine_tune", "map", "change" or "explore".
         Config: its parameters; its docstring is the help text, the first line the short one.
         rank: on its page; the lowest is shown first.
+        joint: several processes do all of it in step; otherwise they share the rows of its maps.
     """
 
     name: ClassVar[str]
@@ -43,6 +44,7 @@ class Job(ABC):
     page: ClassVar[str]
     Config: ClassVar[type[Config]]
     rank: ClassVar[int] = 0
+    joint: ClassVar[bool] = False
 
     @classmethod
     def presets(cls) -> list[Preset]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rsfm import jobs, processes, registry, runs
+from rsfm import jobs, joint, processes, registry, runs
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.job import Job
 from rsfm.report import write_report
@@ -79,7 +79,7 @@ def _do(run: Run, folder: Path) -> int:
         config = read_config(job, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         runs.write_json(folder / "config.json", config.model_dump(mode="json"))
         run.check()
-        result = processes.together(lambda part: job().run(config, part), run)
+        result = _work(job, config, run)
     except Stopped:
         return _end(run, "stopped", 0)
     except Cancelled:
@@ -99,13 +99,28 @@ def _do(run: Run, folder: Path) -> int:
     return _end(run, "done", 0, result=result)
 
 
+def _work(job: type[Job], config: Any, run: Run) -> dict[str, Any]:
+    """Do the work, with other processes if there are any."""
+    if not job.joint:
+        return processes.together(lambda part: job().run(config, part), run)
+    if processes.world()[1] == 1:
+        return job().run(config, run)
+
+    def fail(text: str) -> None:
+        run.emit("error", text=text, field=None)
+        _end(run, "failed", 1, error=text)
+
+    return joint.lead(lambda part: job().run(config, part), run, fail)
+
+
 def help_along(name: str, values: dict[str, Any]) -> int:
-    """Compute rows of a run that another process does, and return the exit code."""
+    """Help a run that another process does, and return the exit code."""
     job = find_job(name)
     config = read_config(job, values)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run's own process hears it, and asks for the end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return processes.help_along(lambda part: job().run(config, part))
+    follow = joint.follow if job.joint else processes.help_along
+    return follow(lambda part: job().run(config, part))
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class Pretrain(Job):
     name = "pretrain"
     title = "Pretrain an Encoder"
     page = "pretrain"
+    joint = True
     Config = PretrainConfig
 
     @classmethod

@@ -7,12 +7,15 @@ from typing import NamedTuple
 import torch
 from lightning_fabric import Fabric
 
+from rsfm.blocks.ranks import average, rank, ranks
+from rsfm.blocks.shared_norm import share_batch_norms
 from rsfm.errors import Stopped, UserError
 from rsfm.method import Loss, Method, Sample
 from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
+from rsfm.training.lockstep import check_alike, check_all, check_shares, count_windows, in_step, mean_parts, same_time
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.step import take_step
@@ -82,40 +85,48 @@ def train(
         Stopped, Cancelled: by the user; a stopped training has written its checkpoint.
         UserError: the loss is not finite.
     """
+    check_shares(config.batch_size)
     optimizer = make_optimizer(method, config)
     position = checkpoint.load(run.checkpoints, method, optimizer)
+    check_alike(position)
+    if ranks() > 1:
+        share_batch_norms(method)
+        method.register_forward_pre_hook(count_windows)
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.mark_forward_method("loss")
     method.to(memory_format=_memory_format(method))
     method.train()
-    started = saved = time.monotonic()
+    started = saved = same_time(time.monotonic())
     reported = validated = 0.0
     told: set[str] = set()
     spent = position.seconds
-    with Prefetch(batch, position.step, config.readers) as coming:
+    with Prefetch(batch, position.step, config.readers) as coming, in_step():
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
             loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fabric)
             _tell(loss, told, run)
             method.after_step(progress)
-            now = time.monotonic()
-            position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
+            now = same_time(time.monotonic())
+            windows = position.windows + len(sample.pixels_BCHW) * ranks()
+            position = Position(position.step + 1, spent + now - started, windows)
             if now - reported > METRIC_EVERY_SECONDS:
                 reported = now
-                _report(run, budget, position, {"loss": loss.total.item(), **loss.parts})
+                _report(run, budget, position, mean_parts({"loss": loss.total.item(), **loss.parts}))
             if validate is not None and now - validated > VALIDATE_EVERY_SECONDS:
                 held_out = validation_loss(method, fabric.to_device(validate(position.step)), progress)
                 run.metric("validation_loss", position.step, held_out)
-                validated = time.monotonic()
+                validated = same_time(time.monotonic())
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 saved = now
-                checkpoint.save(run.checkpoints, method, optimizer, position)
-                for watch in watchers:
-                    watch(method, position)
+                if rank() == 0:
+                    checkpoint.save(run.checkpoints, method, optimizer, position)
+                    for watch in watchers:
+                        watch(method, position)
             try:
-                run.check()
+                check_all(run)
             except Stopped:
-                checkpoint.save(run.checkpoints, method, optimizer, position)
+                if rank() == 0:
+                    checkpoint.save(run.checkpoints, method, optimizer, position)
                 raise
     return position
 
@@ -125,7 +136,7 @@ def validation_loss(method: Method, sample: Sample, progress: float) -> float:
     """Compute the loss of a sample and leave the method, and the random numbers to come, as they were."""
     state = {name: value.clone() for name, value in method.state_dict().items()}
     with torch.random.fork_rng():
-        total = float(method.loss(sample, progress).total)
+        total = float(average(method.loss(sample, progress).total))
     method.load_state_dict(state)
     return total
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from rsfm.blocks.ranks import average
 from rsfm.errors import UserError
 from rsfm.method import Loss, Sample
 from rsfm.training.checkpoint import Position
@@ -35,9 +36,10 @@ def take_step(
     set_learning_rate(optimizer, learning_rate(config, progress, epochs))
     set_weight_decay(optimizer, weight_decay(config, progress))
     loss: Loss = method.loss(sample, progress)
-    if not torch.isfinite(loss.total):
+    mean = average(loss.total.detach())
+    if not torch.isfinite(mean):
         raise UserError(
-            f"The loss became {loss.total.item()} at step {position.step}. The last checkpoint is kept. "
+            f"The loss became {mean.item()} at step {position.step}. The last checkpoint is kept. "
             "Lower the 'Learning rate' and press Run again."
         )
     optimizer.zero_grad(set_to_none=True)
