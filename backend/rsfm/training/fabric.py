@@ -61,4 +61,6 @@ def make_fabric(device: str, arithmetic: Any = None) -> Fabric:
         broadcast_buffers=False,
         process_group_backend=torch.distributed.get_backend(),
     )
-    return Fabric(**options, strategy=strategy, num_nodes=ranks())
+    fabric = Fabric(**options, strategy=strategy, num_nodes=ranks())
+    fabric.launch()
+    return fabric

@@ -92,9 +92,9 @@ def train(
     if ranks() > 1:
         share_batch_norms(method)
         method.register_forward_pre_hook(count_windows)
+    method.to(memory_format=_memory_format(method))  # before gradients are laid out for their exchange
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.mark_forward_method("loss")
-    method.to(memory_format=_memory_format(method))
     method.train()
     started = saved = same_time(time.monotonic())
     reported = validated = 0.0
