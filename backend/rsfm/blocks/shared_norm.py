@@ -33,11 +33,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
         if ranks() == 1 or _APART[0] or not self.training:
             return super().forward(features_BCHW)
         with torch.autocast(features_BCHW.device.type, enabled=False):
-            mean_C, variance_C = _statistics(features_BCHW.float())
+            exact_BCHW = features_BCHW.to(self.weight.dtype)
+            mean_C, variance_C = _statistics(exact_BCHW)
             self._remember(mean_C.detach(), variance_C.detach(), ranks() * features_BCHW[:, 0].numel())
             scale_C = self.weight * (variance_C + self.eps).rsqrt()
             shift_C = self.bias - mean_C * scale_C
-            normal_BCHW = features_BCHW.float() * scale_C[:, None, None] + shift_C[:, None, None]
+            normal_BCHW = exact_BCHW * scale_C[:, None, None] + shift_C[:, None, None]
         return normal_BCHW.to(features_BCHW.dtype)
 
     @torch.no_grad()

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from rsfm import joint, runs
+from rsfm.blocks.momentum_contrast import MomentumContrast
 from rsfm.jobs.pretrain import Pretrain, PretrainConfig
+from rsfm.method import Method
 from rsfm.runs import Run
 from rsfm.training import loop
 from rsfm.training.fabric import make_fabric
@@ -31,8 +33,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pera": ("pera_quick", {"encoder": TINY_VIT, "method": {**SMALL, "freeze": None}}),
     "satdino": ("satdino_quick", {"encoder": TINY_VIT, "method": SMALL}),
     "gassl": ("gassl_quick", {"encoder": {"width": 32}, "method": {"queue": 64}}),
-    "satmae": ("satmae_quick", {"encoder": TINY_VIT}),
-    "satmae_temporal": ("satmae_temporal_quick", {"encoder": {**TINY_VIT, "time_width": 24}}),
+    "satmae": ("satmae_quick", {"encoder": {**TINY_VIT, "group_width": 8}}),
+    "satmae_temporal": ("satmae_temporal_quick", {"encoder": {**TINY_VIT, "width": 48, "time_width": 24}}),
     "data2vec": ("data2vec_quick", {"encoder": TINY_VIT, "method": {"drop_path": 0.2}}),
 }
 
@@ -48,16 +50,26 @@ def make_config(case: str, raster: str, batch_size: int = 8) -> PretrainConfig:
         merged[part] = {name: value for name, value in merged[part].items() if value is not None}
     if merged["encoder"]["name"] == "conv_small":
         merged["encoder"] = {"name": "conv_small", "width": 32}
-    merged["training"] |= json.loads(os.environ.get("EXTRA", "{}"))
     return PretrainConfig.model_validate(merged)
 
 
+def in_double(method: Method) -> None:
+    """Let a method compute in double precision; views are made, and keys kept, in single precision as ever."""
+    method.double()
+    if isinstance(method, MomentumContrast):
+        method.negatives.float()
+    for module in method.modules():
+        if isinstance(module, torch.nn.Conv2d):  # where pixels come in
+            module.register_forward_pre_hook(lambda _, given: (given[0].double(),))
+
+
 def learn(config: PretrainConfig, run: Run, steps: int = STEPS) -> None:
-    """Do what `pretrain` does, in full precision."""
+    """Do what `pretrain` does, in double precision: rounding, which optimizers amplify, is not what is looked for."""
     torch.manual_seed(config.seed)
     with ExitStack() as stack:
         source = open_windows(config, stack)
         method = build_method(config.method, config.encoder, source.bands)
+        in_double(method)
         batches = source.batches(method, run)
         budget = Budget(0, steps, source.windows // config.training.batch_size)
         train(method, batches.learn, config.training, budget, make_fabric("cpu", "32-true"), run, batches.validate)
