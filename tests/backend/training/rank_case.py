@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from rsfm import joint, runs
-from rsfm.blocks.momentum_contrast import MomentumContrast
+from rsfm.blocks.centring import Centre
+from rsfm.blocks.queue import Queue
 from rsfm.jobs.pretrain import Pretrain, PretrainConfig
 from rsfm.method import Method
 from rsfm.runs import Run
@@ -54,12 +55,12 @@ def make_config(case: str, raster: str, batch_size: int = 8) -> PretrainConfig:
 
 
 def in_double(method: Method) -> None:
-    """Let a method compute in double precision; views are made, and keys kept, in single precision as ever."""
+    """Let a method compute in double precision; views are made, and losses computed, in single precision as ever."""
     method.double()
-    if isinstance(method, MomentumContrast):
-        method.negatives.float()
     for module in method.modules():
-        if isinstance(module, torch.nn.Conv2d):  # where pixels come in
+        if isinstance(module, Queue | Centre):
+            module.float()
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):  # pixels come in, or what was single for a while
             module.register_forward_pre_hook(lambda _, given: (given[0].double(),))
 
 

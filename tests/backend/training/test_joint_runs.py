@@ -1,7 +1,6 @@
 """A pretraining that two processes do, from the command line: Stop, Cancel, errors and death end both, and soon."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -9,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import rasterio
 from rasterio.transform import from_origin
 from rsfm import runs
 from rsfm.jobs.pretrain import Pretrain
 
-SOON = 2.0
-"""Seconds in which all processes end."""
+from .test_ranks import environment, free_port
+
+SOON = 10.0
+"""Seconds in which all processes end; two where nothing else runs."""
 
 
 @pytest.fixture
@@ -34,20 +34,24 @@ def config(tmp_path: Path) -> dict[str, Any]:
     return {**values, "rasters": [str(path)], "device": "cpu"}
 
 
-def start(processes: int, command: list[str]) -> "subprocess.Popen[bytes]":
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--", "rsfm"]
-    return subprocess.Popen(
-        [sys.executable, *(several if processes > 1 else ["-m", "rsfm"]), *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+def start(folder: Path, processes: int, command: list[str]) -> list["subprocess.Popen[bytes]"]:
+    """Start processes as torchrun does, the first first."""
+    port = free_port()
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "rsfm", *command],
+            env=environment(processes, rank, port),
+            stdout=subprocess.DEVNULL,
+            stderr=(folder.parent / f"{rank}.txt").open("w"),
+        )
+        for rank in range(processes)
+    ]
 
 
-def start_run(config: dict[str, Any], folder: Path) -> "subprocess.Popen[bytes]":
+def start_run(config: dict[str, Any], folder: Path) -> list["subprocess.Popen[bytes]"]:
     file = folder.with_suffix(".json")
     file.write_text(json.dumps(config))
-    return start(2, ["run", "pretrain", str(file), "--run", str(folder)])
+    return start(folder, 2, ["run", "pretrain", str(file), "--run", str(folder)])
 
 
 def steps(folder: Path) -> list[int]:
@@ -58,62 +62,79 @@ def steps(folder: Path) -> list[int]:
     return [event["step"] for event in events if event["type"] == "metric" and event["name"] == "loss"]
 
 
-def wait_for_step(process: "subprocess.Popen[bytes]", folder: Path, count: int = 1) -> None:
+def wait_for_step(processes: list["subprocess.Popen[bytes]"], folder: Path, count: int = 1) -> None:
     deadline = time.monotonic() + 200
     while len(steps(folder)) < count:
-        assert process.poll() is None, (folder / "run.json").read_text()
+        assert processes[0].poll() is None, (folder.parent / "0.txt").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def ranks_of(process: "subprocess.Popen[bytes]", folder: Path) -> list[psutil.Process]:
-    """The processes of a run, the first first."""
-    first = runs.read(folder)["pid"]
-    found = [child for child in psutil.Process(process.pid).children() if "torch" in " ".join(child.cmdline()) or True]
-    return sorted(found, key=lambda child: child.pid != first)
-
-
-def seconds_until_gone(processes: list[psutil.Process]) -> float:
-    started = time.monotonic()
-    gone, alive = psutil.wait_procs(processes, 30)
-    for each in alive:
-        each.kill()
-    assert not alive
-    return time.monotonic() - started
-
-
-def test_stop_ends_both_and_another_number_of_processes_goes_on(config, tmp_path):
+def test_a_killed_process_ends_the_other_which_says_so(config, tmp_path):
     folder = tmp_path / "run"
-    process = start_run(config, folder)
-    wait_for_step(process, folder)
-    both = ranks_of(process, folder)
-    assert len(both) == 2
-    runs.request_end(folder, "stop")
-    seconds_until_gone(both)
-    assert process.wait() == 0
-    assert runs.read(folder)["state"] == "stopped"
-    assert (folder / "outputs" / "encoder.safetensors").exists()
-    assert (folder / "checkpoints" / "last.pt").exists()
-    reached = steps(folder)
-    again = start(1, ["resume", str(folder)])
-    wait_for_step(again, folder, len(reached) + 1)
-    assert steps(folder)[-1] > reached[-1]
-    runs.request_end(folder, "cancel")
-    assert again.wait() == 130
-
-
-def test_cancel_discards_and_a_killed_process_ends_the_other(config, tmp_path):
-    folder = tmp_path / "run"
-    process = start_run(config, folder)
-    wait_for_step(process, folder)
-    first, second = ranks_of(process, folder)
-    (folder / "checkpoints" / "kept").touch()  # as if there were one, so that the run is not removed
-    started = time.monotonic()
-    second.kill()
-    seconds_until_gone([first])
-    print("killed:", time.monotonic() - started)
-    process.wait()
+    processes = start_run(config, folder)
+    wait_for_step(processes, folder)
+    (folder / "checkpoints" / "last.pt").touch()  # a run that has kept nothing is removed
+    processes[1].kill()
+    assert processes[0].wait(SOON) == 2
     found = runs.read(folder)
     assert found["state"] == "failed"
     assert "Process 1 of 2 is gone" in found["error"]
     assert "resume" in found["error"]
+
+
+@pytest.mark.slow
+def test_stop_ends_both_and_another_number_of_processes_goes_on(config, tmp_path):
+    folder = tmp_path / "run"
+    processes = start_run(config, folder)
+    wait_for_step(processes, folder)
+    runs.request_end(folder, "stop")
+    assert [process.wait(SOON) for process in processes] == [0, 0]
+    assert runs.read(folder)["state"] == "stopped"
+    assert (folder / "outputs" / "encoder.safetensors").exists()
+    reached = steps(folder)
+    for count in (1, 2):
+        again = start(folder, count, ["resume", str(folder)])
+        wait_for_step(again, folder, len(reached) + 1)
+        assert steps(folder)[-1] > reached[-1]
+        runs.request_end(folder, "stop")
+        assert [process.wait(SOON) for process in again] == [0] * count
+        reached = steps(folder)
+
+
+@pytest.mark.slow
+def test_cancel_ends_both_and_keeps_nothing(config, tmp_path):
+    folder = tmp_path / "run"
+    processes = start_run(config, folder)
+    wait_for_step(processes, folder)
+    runs.request_end(folder, "cancel")
+    assert [process.wait(SOON) for process in processes] == [130, 0]
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_the_first_process_that_dies_leaves_nobody_waiting(config, tmp_path):
+    folder = tmp_path / "run"
+    processes = start_run(config, folder)
+    wait_for_step(processes, folder)
+    processes[0].kill()
+    assert processes[1].wait(SOON) == 1
+    processes[0].wait()
+    assert runs.read(folder)["state"] == "lost"
+
+
+@pytest.mark.slow
+def test_an_error_of_any_process_is_the_run_s(config, tmp_path):
+    folder = tmp_path / "run"
+    processes = start_run({**config, "training": {**config["training"], "learning_rate": 100.0}}, folder)
+    assert [process.wait(200) for process in processes] == [2, 2]
+    assert "loss became" in (tmp_path / "0.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared_out_is_refused_with_a_sentence(config, tmp_path):
+    folder = tmp_path / "run"
+    processes = start_run({**config, "training": {**config["training"], "batch_size": 9}}, folder)
+    assert [process.wait(200) for process in processes] == [2, 2]
+    assert "Set 'Batch size' to a multiple of 2, such as 10" in (tmp_path / "0.txt").read_text()
+    assert not folder.exists()
