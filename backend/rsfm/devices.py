@@ -91,8 +91,8 @@ def choose_device(wanted: str, run: Run | None = None) -> str:
     if wanted == "auto" and (mine := os.environ.get("RSFM_DEVICE", "")):  # the one that this run waited for
         candidates = [mine, *(name for name in candidates if name != mine)]
     local = os.environ.get("LOCAL_RANK", "")  # each process of torchrun takes a GPU of its own
-    if wanted == "auto" and local and (gpus := sorted(name for name in candidates if name.startswith("cuda"))):
-        candidates = [gpus[int(local) % len(gpus)], *candidates]
+    if wanted == "auto" and local and (gpus := torch.cuda.device_count()):
+        candidates = [f"cuda:{int(local) % gpus}", *candidates]
     for name in candidates:
         try:
             ones = torch.ones(8, 8, device=name)

@@ -37,6 +37,7 @@ class Job(ABC):
         Config: its parameters; its docstring is the help text, the first line the short one.
         rank: on its page; the lowest is shown first.
         is_long: it takes hours and all of a computer, so that two of it wait for each other even on the CPU.
+        joint: several processes do all of it in step; otherwise they share the rows of its maps.
     """
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Job(ABC):
     Config: ClassVar[type[Config]]
     rank: ClassVar[int] = 0
     is_long: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
 
     @classmethod
     def presets(cls) -> list[Preset]:

@@ -6,6 +6,7 @@ finishes the job alone. So a run that lost its processes goes on with any number
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,8 +61,25 @@ class ShareRun(Run):
 
 
 def world() -> tuple[int, int]:
-    """Return the number of this process and how many there are."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """Return the number of this process and how many there are, as torchrun or srun tell."""
+    for number, count in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if number in os.environ and count in os.environ:
+            return int(os.environ[number]), int(os.environ[count])
+    return 0, 1
+
+
+def find_address() -> None:
+    """Set where processes meet and which of its computer each is, where srun has started them; torchrun does that."""
+    if "MASTER_ADDR" not in os.environ and "SLURM_STEP_NODELIST" in os.environ:
+        nodes = os.environ["SLURM_STEP_NODELIST"]  # such as node[03-05,9],other
+        first = re.sub(r"\[([^],-]+)[^]]*\]", r"\1", nodes).split(",")[0]
+        job, step = (int(os.environ.get(name, "0")) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+        os.environ["MASTER_ADDR"] = first
+        os.environ.setdefault("MASTER_PORT", str(15000 + (job + 97 * step) % 10000))
+    if "SLURM_LOCALID" in os.environ:
+        os.environ.setdefault("LOCAL_RANK", os.environ["SLURM_LOCALID"])
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29500")
 
 
 def together(work: Work, run: Run) -> dict[str, Any]:
@@ -174,4 +192,6 @@ def _meet() -> None:
     from torch import distributed
 
     if not distributed.is_initialized():
-        distributed.init_process_group("gloo", timeout=PATIENCE)
+        find_address()
+        rank, count = world()
+        distributed.init_process_group("gloo", rank=rank, world_size=count, timeout=PATIENCE)

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rsfm import device_queue, jobs, processes, registry, runs
+from rsfm import device_queue, jobs, joint, processes, registry, runs
 from rsfm.awake import kept_awake
 from rsfm.devices import list_devices
 from rsfm.errors import Cancelled, Stopped, UserError
@@ -96,7 +96,7 @@ def _do(run: Run, folder: Path) -> int:
         runs.write_json(folder / "config.json", config.model_dump(mode="json"))
         run.check()
         with _in_turn(run, job, config):
-            result = processes.together(lambda part: job().run(config, part), run)
+            result = _work(job, config, run)
     except Stopped:
         return _end(run, "stopped", 0)
     except Cancelled:
@@ -124,13 +124,28 @@ def _fail(run: Run, error: UserError) -> int:
     return _end(run, "failed", 2, error=str(error))
 
 
+def _work(job: type[Job], config: Any, run: Run) -> dict[str, Any]:
+    """Do the work, with other processes if there are any."""
+    if not job.joint:
+        return processes.together(lambda part: job().run(config, part), run)
+    if processes.world()[1] == 1:
+        return job().run(config, run)
+
+    def fail(text: str) -> None:
+        run.emit("error", text=text, field=None)
+        _end(run, "failed", 1, error=text)
+
+    return joint.lead(lambda part: job().run(config, part), run, fail)
+
+
 def help_along(name: str, values: dict[str, Any]) -> int:
-    """Compute rows of a run that another process does, and return the exit code."""
+    """Help a run that another process does, and return the exit code."""
     job = find_job(name)
     config = read_config(job, values)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run's own process hears it, and asks for the end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return processes.help_along(lambda part: job().run(config, part))
+    follow = joint.follow if job.joint else processes.help_along
+    return follow(lambda part: job().run(config, part))
 
 
 @contextmanager

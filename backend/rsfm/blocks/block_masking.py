@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rsfm.blocks.ranks import own_rows, ranks
+
 ATTEMPTS = 10
 ASPECT = (0.3, 1 / 0.3)
 
@@ -22,8 +24,9 @@ def hide_blocks(count: int, rows: int, columns: int, wanted: int, smallest: int)
     Args:
         smallest: least number of patches of a rectangle, where as many are still wanted.
     """
-    random = np.random.default_rng(int(torch.randint(2**31, ())))  # follows the seed of torch
-    masks = [_hide(random, rows, columns, wanted, smallest) for _ in range(count)]
+    seed = int(torch.randint(2**31, ()))  # follows the seed of torch
+    mine = own_rows(torch.arange(count * ranks())).tolist()
+    masks = [_hide(np.random.default_rng((seed, window)), rows, columns, wanted, smallest) for window in mine]
     return torch.from_numpy(np.stack(masks))
 
 

@@ -8,7 +8,7 @@ Shape letters: N rows, K prototypes, Q teacher views, V student views, B batch.
 import torch
 from torch import Tensor, nn
 
-from rsfm.blocks.ranks import gather_rows
+from rsfm.blocks.ranks import gather_rows, mean_of_all, total
 
 
 class Centre(nn.Module):
@@ -46,7 +46,7 @@ def cross_entropy(probabilities_QBK: Tensor, logits_VBK: Tensor, temperature: fl
     """
     log_VBK = torch.log_softmax(logits_VBK.float() / temperature, dim=-1)
     terms_QVB = -torch.einsum("qbk,vbk->qvb", probabilities_QBK, log_VBK)
-    return (terms_QVB * usable_QVB).sum(2) / usable_QVB.sum(2).clamp(min=1)
+    return mean_of_all((terms_QVB * usable_QVB).sum(2), usable_QVB.sum(2))
 
 
 def paired_cross_entropy(
@@ -59,7 +59,7 @@ def paired_cross_entropy(
     """
     log_VBK = torch.log_softmax(logits_VBK.float() / temperature, dim=-1)
     terms_VB = -(probabilities_VBK * log_VBK).sum(2)
-    return (terms_VB * usable_VB).sum(1) / usable_VB.sum(1).clamp(min=1)
+    return mean_of_all((terms_VB * usable_VB).sum(1), usable_VB.sum(1))
 
 
 def usable_pairs(usable_QB: Tensor, usable_VB: Tensor) -> Tensor:
@@ -70,5 +70,5 @@ def usable_pairs(usable_QB: Tensor, usable_VB: Tensor) -> Tensor:
 def across_views(terms_QV: Tensor, usable_QVB: Tensor) -> Tensor:
     """Average the terms of pairs of different views; the teacher's views are the student's first ones."""
     other_QV = ~torch.eye(*terms_QV.shape, dtype=torch.bool, device=terms_QV.device)
-    counted_QV = other_QV & (usable_QVB.sum(2) > 0)
+    counted_QV = other_QV & (total(usable_QVB.sum(2)) > 0)
     return (terms_QV * counted_QV).sum() / counted_QV.sum().clamp(min=1)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rsfm.blocks.ranks import own_rows, ranks
 from rsfm.blocks.resampling import Kernel, Rectangles, resize_valid
 from rsfm.blocks.view import View, make_in_pieces
 
@@ -49,10 +50,10 @@ def draw_crop(
     Args:
         mirror, turn: chance to be mirrored left to right, and upside down.
     """
-    shape = (count, ATTEMPTS)
-    area_BA = height * width * (area[0] + (area[1] - area[0]) * torch.rand(shape, device=device))
+    shape = (count * ranks(), ATTEMPTS)
+    area_BA = height * width * (area[0] + (area[1] - area[0]) * own_rows(torch.rand(shape, device=device)))
     low, high = (math.log(aspect) for aspect in ASPECT)
-    aspect_BA = torch.exp(low + (high - low) * torch.rand(shape, device=device))
+    aspect_BA = torch.exp(low + (high - low) * own_rows(torch.rand(shape, device=device)))
     wide_BA, high_BA = (area_BA * aspect_BA).sqrt().round(), (area_BA / aspect_BA).sqrt().round()
     fits_BA = (wide_BA >= 1) & (high_BA >= 1) & (wide_BA <= width) & (high_BA <= height)
     first_B1 = fits_BA.float().argmax(1, keepdim=True)
@@ -60,10 +61,10 @@ def draw_crop(
     middle_high, middle_wide = _middle(height, width)
     high_B = torch.where(found_B, high_BA.gather(1, first_B1)[:, 0], middle_high)
     wide_B = torch.where(found_B, wide_BA.gather(1, first_B1)[:, 0], middle_wide)
-    place_2B = torch.rand(2, count, device=device)
+    place_2B = own_rows(torch.rand(2, count * ranks(), device=device), 1)
     top_B = torch.where(found_B, (place_2B[0] * (height - high_B + 1)).floor(), (height - middle_high) // 2)
     left_B = torch.where(found_B, (place_2B[1] * (width - wide_B + 1)).floor(), (width - middle_wide) // 2)
-    chance_2B = torch.rand(2, count, device=device)
+    chance_2B = own_rows(torch.rand(2, count * ranks(), device=device), 1)
     return Rectangles(top_B, left_B, high_B, wide_B, chance_2B[0] < mirror, chance_2B[1] < turn)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from rsfm.blocks.batch_groups import in_groups
 from rsfm.blocks.queue import Queue
-from rsfm.blocks.ranks import gather_rows
+from rsfm.blocks.ranks import gather_rows, own_rows, ranks, same_for_all
 from rsfm.blocks.views import ViewKind
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
@@ -81,7 +81,8 @@ class MomentumContrast(Method):
         enters the queue but only the first moves the average.
 
         Args:
-            order_B: permutation of the keys before they are grouped for batch norm; drawn if not given.
+            order_B: permutation of the keys of all processes before they are grouped for batch norm; drawn if not
+                given.
 
         Returns:
             logits_BK: of 1 + K classes, the matching key first, divided by the temperature.
@@ -111,8 +112,10 @@ class MomentumContrast(Method):
         if groups == 1:
             return self._encode_keys(key_BCHW)
         if order_B is None:
-            order_B = torch.randperm(len(key_BCHW), device=key_BCHW.device)
-        return in_groups(self.key_encoder, self._encode_keys, key_BCHW[order_B], groups)[order_B.argsort()]
+            order_B = same_for_all(torch.randperm(len(key_BCHW) * ranks(), device=key_BCHW.device))
+        shuffled_BCHW = own_rows(gather_rows(key_BCHW)[order_B])
+        shuffled_BD = in_groups(self.key_encoder, self._encode_keys, shuffled_BCHW, groups)
+        return own_rows(gather_rows(shuffled_BD)[order_B.argsort()])
 
     def _encode_queries(self, query_BCHW: Tensor) -> Tensor:
         query_BD: Tensor = self.projection(self.encoder.embedding(query_BCHW))
@@ -135,9 +138,15 @@ class MomentumContrast(Method):
 
     def _groups(self, count: int) -> int:
         groups = max(self.config.bn_groups // self.parts, 1)  # a part of a step has fewer, of as many windows
-        if count < 2 * groups:
+        if groups > 1 and groups % ranks():
             raise UserError(
-                f"A batch of {count} windows cannot be split into {groups} groups of two or more. "
+                f"{groups} groups with batch statistics of their own cannot be shared out among {ranks()} processes. "
+                f"Set 'Bn groups' to 1 or to a multiple of {ranks()}.",
+                "method.bn_groups",
+            )
+        if count * ranks() < 2 * groups:
+            raise UserError(
+                f"A batch of {count * ranks()} windows cannot be split into {groups} groups of two or more. "
                 "Make 'Batch size' larger, or 'Bn groups' smaller.",
                 "method.bn_groups",
             )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rsfm.blocks import colour
+from rsfm.blocks.ranks import own_rows, ranks
 from rsfm.blocks.resampling import blur_axis, resample_valid
 from rsfm.blocks.validity import nothing_missing
 from rsfm.blocks.view import BLACK, View, make_in_pieces
@@ -61,10 +62,10 @@ def draw_light(count: int, chances: Chances, shrink: float, device: torch.device
         shrink: how much smaller than published the views are; the blur shrinks with them.
     """
     spread_41 = torch.tensor([0.4, 0.4, 0.2, 0.1], device=device)[:, None]
-    factors_4B = spread_41 * (2 * torch.rand(4, count, device=device) - 1)
+    factors_4B = spread_41 * (2 * own_rows(torch.rand(4, count * ranks(), device=device), 1) - 1)
     factors_4B[:3] += 1
-    chance_4B = torch.rand(4, count, device=device)
-    sigma_B = (0.1 + 1.9 * torch.rand(count, device=device)) * shrink
+    chance_4B = own_rows(torch.rand(4, count * ranks(), device=device), 1)
+    sigma_B = (0.1 + 1.9 * own_rows(torch.rand(count * ranks(), device=device))) * shrink
     return Light(
         tuple(torch.randperm(4).tolist()),
         factors_4B,

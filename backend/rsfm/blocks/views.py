@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rsfm.blocks import colour
 from rsfm.blocks.photometry import Light, relight
+from rsfm.blocks.ranks import own_rows, ranks
 from rsfm.blocks.resampling import Kernel, Rectangles, resize_valid
 from rsfm.blocks.view import View, make_in_pieces
 from rsfm.errors import UserError
@@ -62,7 +63,7 @@ def turned_crop(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
     batch_B11 = torch.arange(count, device=device)[:, None, None]
     pixels_BCSS = pixels_BCHW.permute(0, 2, 3, 1)[batch_B11, rows_BS1, columns_B1S].permute(0, 3, 1, 2)
     valid_BSS = valid_BHW[batch_B11, rows_BS1, columns_B1S]
-    turned_B = torch.rand(count, device=device) < 0.5
+    turned_B = _uniform(count, 0, 1, device) < 0.5
     return View(
         torch.where(turned_B[:, None, None, None], pixels_BCSS.mT, pixels_BCSS),
         torch.where(turned_B[:, None, None], valid_BSS.mT, valid_BSS),
@@ -74,11 +75,13 @@ def standardised_jitter(pixels_BCHW: Tensor) -> Tensor:
     count, bands = pixels_BCHW.shape[:2]
 
     def normal(bands: int) -> Tensor:
-        return torch.randn(count, bands, 1, 1, device=pixels_BCHW.device, dtype=pixels_BCHW.dtype)
+        shape = (count * ranks(), bands, 1, 1)
+        return own_rows(torch.randn(shape, device=pixels_BCHW.device, dtype=pixels_BCHW.dtype))
 
     gain, offset, band_offset = 1 + 0.2 * normal(1), 0.2 * normal(1), 0.1 * normal(bands)
-    noise_BCHW = torch.randn(pixels_BCHW.shape, device=pixels_BCHW.device)  # in order: five times as fast as randn_like
-    noise_BCHW *= 0.1 * torch.rand_like(gain)
+    shape = (count * ranks(), *pixels_BCHW.shape[1:])
+    noise_BCHW = own_rows(torch.randn(shape, device=pixels_BCHW.device))  # in order: five times as fast as randn_like
+    noise_BCHW *= 0.1 * _uniform(count, 0, 1, pixels_BCHW.device)[:, None, None, None]
     return pixels_BCHW * gain + offset + band_offset + noise_BCHW
 
 
@@ -108,9 +111,9 @@ def resized_crop(
     aspect_B = torch.exp(_uniform(count, math.log(3 / 4), math.log(4 / 3), device))
     high_B = (area_B / aspect_B).sqrt().round().clamp(1, height)
     wide_B = (area_B * aspect_B).sqrt().round().clamp(1, width)
-    top_B = (torch.rand(count, device=device) * (height - high_B + 1)).floor()
-    left_B = (torch.rand(count, device=device) * (width - wide_B + 1)).floor()
-    mirrored_B = torch.rand(count, device=device) < 0.5
+    top_B = (_uniform(count, 0, 1, device) * (height - high_B + 1)).floor()
+    left_B = (_uniform(count, 0, 1, device) * (width - wide_B + 1)).floor()
+    mirrored_B = _uniform(count, 0, 1, device) < 0.5
 
     place = Rectangles(top_B, left_B, high_B, wide_B, mirrored_B, torch.zeros_like(mirrored_B))
 
@@ -128,19 +131,19 @@ def _draw_light(count: int, bands: int, size: int, device: torch.device) -> Ligh
         factors_4B[change] = _uniform(count, 0.6, 1.4, device)
         if change == 3:
             factors_4B[change] = _uniform(count, -0.1, 0.1, device)
-    jittered_B, gray_B = (torch.rand(count, device=device) < share for share in (0.8, 0.2))
+    jittered_B, gray_B = (_uniform(count, 0, 1, device) < share for share in (0.8, 0.2))
     sigma_B = _uniform(count, 0.1, 2.0, device) * size / 224
-    sigma_B = sigma_B * (torch.rand(count, device=device) < 0.5)
+    sigma_B = sigma_B * (_uniform(count, 0, 1, device) < 0.5)
     return Light(order, factors_4B, jittered_B, gray_B, sigma_B, torch.zeros_like(gray_B))
 
 
 def _cut(count: int, cells: int, size: int, device: torch.device) -> Tensor:
     """Draw consecutive indices_BS along an axis, forwards or backwards."""
-    start_B = torch.randint(cells - size + 1, (count,), device=device)
+    start_B = own_rows(torch.randint(cells - size + 1, (count * ranks(),), device=device))
     step_S = torch.arange(size, device=device)
-    backwards_B1 = torch.rand(count, 1, device=device) < 0.5
+    backwards_B1 = _uniform(count, 0, 1, device)[:, None] < 0.5
     return start_B[:, None] + torch.where(backwards_B1, size - 1 - step_S, step_S)
 
 
 def _uniform(count: int, low: float, high: float, device: torch.device) -> Tensor:
-    return low + (high - low) * torch.rand(count, device=device)
+    return low + (high - low) * own_rows(torch.rand(count * ranks(), device=device))

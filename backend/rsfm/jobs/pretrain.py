@@ -41,6 +41,7 @@ class Pretrain(Job):
     title = "Pretrain an Encoder"
     page = "pretrain"
     is_long = True
+    joint = True
     Config = PretrainConfig
 
     @classmethod

@@ -17,6 +17,7 @@ from torch.nn import functional
 from rsfm.blocks.block_masking import hide_blocks
 from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.masking import patchify
+from rsfm.blocks.ranks import mean_of_all
 from rsfm.blocks.recipes import SMALL_VIT
 from rsfm.blocks.relative_vit import RelativeViT, initialise_short
 from rsfm.blocks.schedules import climb
@@ -224,9 +225,11 @@ class Data2Vec(Method):
 
     def error(self, told_ND: Tensor, target_ND: Tensor) -> Tensor:
         """Mean error, quadratic up to beta and linear beyond; 0 where nothing is asked for."""
+        count = torch.tensor(float(len(told_ND)), device=told_ND.device)
+        share = mean_of_all(count, count)  # by which the mean of this process counts
         if not len(told_ND):
             return told_ND.float().sum()
-        return functional.smooth_l1_loss(told_ND.float(), target_ND, beta=self.config.beta)
+        return functional.smooth_l1_loss(told_ND.float(), target_ND, beta=self.config.beta) * share
 
 
 def variety(told_ND: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from rsfm.blocks.masking import (
     unpatchify,
 )
 from rsfm.blocks.positions import grid_positions, sincos_2d
+from rsfm.blocks.ranks import mean_of_all, own_rows, ranks
 from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT
 from rsfm.blocks.transformer import (
     DecoderDepth,
@@ -164,7 +165,7 @@ class MAE(Method):
     def hide(self, pixels_BCHW: Tensor) -> Split:
         """Choose the patches that are hidden, for each window anew."""
         patches = math.prod(self.encoder.patches(pixels_BCHW))
-        noise_BL = torch.rand(len(pixels_BCHW), patches, device=pixels_BCHW.device)
+        noise_BL = own_rows(torch.rand(len(pixels_BCHW) * ranks(), patches, device=pixels_BCHW.device))
         return split_patches(noise_BL, kept_count(patches, self.config.mask_ratio))
 
     def see(self, pixels_BCHW: Tensor, split: Split) -> Tensor:
@@ -190,7 +191,7 @@ class MAE(Method):
         asked_BL1 = (hidden_BL * (valid_BLP.mean(2) >= 0.5))[:, :, None]
         weight_BLP = valid_BLP * asked_BL1
         error_BLP = (rebuilt_BLP.float() - target_BLP).square() * weight_BLP
-        return error_BLP.sum() / weight_BLP.sum().clamp(min=1)
+        return mean_of_all(error_BLP.sum(), weight_BLP.sum())
 
     def target(self, pixels_BCHW: Tensor, valid_BLP: Tensor) -> Tensor:
         """Return what is rebuilt, target_BLP: the pixels, or each patch less its mean over its spread."""

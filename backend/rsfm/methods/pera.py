@@ -28,6 +28,7 @@ from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.masking import patchify, unpatchify
 from rsfm.blocks.photometry import Chances, draw_light
 from rsfm.blocks.projection import ProjectionHead
+from rsfm.blocks.ranks import mean_of_all, own_rows, ranks
 from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
 from rsfm.blocks.spread import spread
@@ -260,7 +261,7 @@ class PerA(Method):
                 "Make 'Small size' larger or 'Patch size' smaller.",
                 "method.small_size",
             )
-        rank_NL = torch.rand(rows, patches, device=device).argsort(dim=1)
+        rank_NL = own_rows(torch.rand(rows * ranks(), patches, device=device)).argsort(dim=1)
         return split_regions(rank_NL, config.student_share, config.teacher_share)
 
     def compare(self, large: Pairs | None, small: Pairs | None, count: int, progress: float) -> Compared:
@@ -339,4 +340,4 @@ def pixel_error(imagined_NKP: Tensor, pair: Pairs, patch_size: int) -> Tensor:
     valid_NKP = select(patchify(pair.valid_NSS[:, None].expand_as(pair.student_NCSS).float(), patch_size), asked_NL)
     counted_NK = (valid_NKP.mean(2) >= 0.5) & pair.usable_N[:, None]
     error_NK = ((imagined_NKP - target_NKP).square() * valid_NKP).sum(2) * counted_NK
-    return error_NK.sum() / counted_NK.sum().clamp(min=1) * 3 / bands
+    return mean_of_all(error_NK.sum(), counted_NK.sum()) * 3 / bands

@@ -27,6 +27,7 @@ from rsfm.blocks.distillation import (
 from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.multicrop import DrawnView, draw_views, equal_parts, in_passes, usable
+from rsfm.blocks.ranks import mean_of_all
 from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
 from rsfm.blocks.teacher import make_teacher, move_average
 from rsfm.blocks.view import View
@@ -210,7 +211,7 @@ class SatDINO(Method):
         target_VB = torch.where(known_VB, gsd_VB, 1)
         if self.config.gsd_target == "log":
             target_VB = target_VB.log()
-        return ((told_VB - target_VB).square() * known_VB).sum() / known_VB.sum().clamp(min=1)
+        return mean_of_all(((told_VB - target_VB).square() * known_VB).sum(), known_VB.sum())
 
 
 def known(gsd: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from rsfm.blocks.masking import (
     unpatchify,
 )
 from rsfm.blocks.positions import grid_positions, sincos_1d, sincos_2d
+from rsfm.blocks.ranks import mean_of_all, own_rows, ranks
 from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT, Recipe
 from rsfm.blocks.sliced_vit import SlicedViT, join_positions
 from rsfm.blocks.transformer import DecoderDepth, DecoderHeads, MaskRatio, check_decoder, initialise, transformer_blocks
@@ -280,7 +281,8 @@ class SatMAE(Method):
         slices, patches, ratio = dates * len(self.encoder.groups), rows * columns, self.config.mask_ratio
         same = self.config.masking == "consistent"
         if noise is None:
-            noise = torch.rand(count, patches if same else slices * patches, device=cube.pixels_BTCHW.device)
+            drawn = (count * ranks(), patches if same else slices * patches)
+            noise = own_rows(torch.rand(drawn, device=cube.pixels_BTCHW.device))
         if not same:
             return split_patches(noise, kept_count(slices * patches, ratio))
         kept_each = kept_count(patches, ratio)
@@ -339,7 +341,7 @@ class SatMAE(Method):
         error_BTCL = error_BTCL / valid_BTLP.sum(3).clamp(min=1)[:, :, None]
         error_BTGL = torch.stack([error_BTCL[:, :, list(group)].mean(2) for group in self.encoder.groups], dim=2)
         asked_BTGL = hidden_BN.reshape(error_BTGL.shape) * (valid_BTLP.mean(3) >= 0.5)[:, :, None]
-        return (error_BTGL * asked_BTGL).sum() / asked_BTGL.sum().clamp(min=1)
+        return mean_of_all((error_BTGL * asked_BTGL).sum(), asked_BTGL.sum())
 
     def target(self, pixels_BTCHW: Tensor, valid_BTLP: Tensor) -> Tensor:
         """Return what is rebuilt, target_BTCLP: pixels, or pixels less the mean over the spread of patch or band."""

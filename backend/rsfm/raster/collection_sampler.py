@@ -8,6 +8,7 @@ Shape letters: N windows, P windows that are proposed, Q both, T dates, C bands,
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import rasterio
@@ -26,9 +27,11 @@ from rsfm.raster.same_place import Box, SamePlace
 from rsfm.raster.sampling_config import SamplingConfig
 from rsfm.raster.spot import overlaps, spots
 from rsfm.raster.timeline import Timeline
-from rsfm.raster.window_batch import Batch, Draw, Slot, Windows
+from rsfm.raster.window_batch import WHOLE, Batch, Draw, Part, Slot, Windows
 from rsfm.raster.window_reader import WindowReader
 from rsfm.raster.window_rules import Reason, judge
+
+T = TypeVar("T")
 
 TRIES = 1000
 """Windows drawn in place of refused ones, before giving up."""
@@ -133,35 +136,42 @@ class CollectionSampler:
             len(self._others(number, self.entries[number].footprint or NOWHERE)) for number in range(len(self.entries))
         )
 
-    def batch(self, index: int, count: int, dates: int = 1) -> Windows:
-        """Draw the windows of batch `index`.
+    def batch(self, index: int, count: int, dates: int = 1, part: Part = WHOLE) -> Windows:
+        """Draw the windows of batch `index`, and read those of a part.
 
         Args:
+            count: of windows in the whole batch.
             dates: T, read of each window at most.
+            part: of the batch that is read here; the windows are those of the whole batch.
+
+        Returns:
+            The windows of the part.
 
         Raises:
             UserError: hardly any window passes the rules, or a raster is absent or damaged.
         """
         with rasterio.Env():  # or each projection makes one
-            return self._batch(index, count, dates)
+            return self._batch(index, count, dates, part)
 
-    def _batch(self, index: int, count: int, dates: int) -> Windows:
+    def _batch(self, index: int, count: int, dates: int, part: Part) -> Windows:
         slots = [Slot((self.seed, index, number), self._classes) for number in range(count)]
         batch = Batch(slots, dates, self.bands, self.size)
-        waiting = list(range(count))
+        mine, waiting, turn = part.rows(count), list(range(count)), 0
         while waiting:
-            draws = self._read_anchors(batch, self._propose(batch, waiting, dates))
-            read = self._read_dates(batch, draws)
-            for number, draw in draws.items():
-                if read[number] == 1 < dates and len(draw.others) and slots[number].alone < ALONE_TRIES:
-                    slots[number].alone += 1
-                    batch.taken_N[number] = False
-                    continue
-                batch.into.gsd_N[number] = draw.spot.gsd
-                batch.into.place_N2[number] = draw.spot.latitude, draw.spot.longitude
-                batch.into.corner_N2[number] = draw.window.row, draw.window.column
-            waiting = [number for number in waiting if not batch.taken_N[number]]
-        return batch.into
+            draws = self._propose(batch, waiting, dates)
+            about = (self._validation, index, turn)
+            refused = part.exchange((*about, "anchor"), self._read_anchors(batch, _of(draws, mine)))
+            for number, reason in refused.items():
+                slots[number].refused[reason] += 1
+                batch.taken_N[number] = False
+                del draws[number]
+            others = {number: iter(self._order(slots[number], draw, dates)) for number, draw in draws.items()}
+            alone = self._read_dates(batch, _of(draws, mine), _of(others, mine))
+            for number in part.exchange((*about, "dates"), alone) if dates > 1 else ():
+                slots[number].alone += 1
+                batch.taken_N[number] = False
+            waiting, turn = [number for number in waiting if not batch.taken_N[number]], turn + 1
+        return batch.of(mine)
 
     def places(self, count: int) -> np.ndarray:
         """Return latitude and longitude of the centres of at most `count` windows, places_N2, each place once.
@@ -249,33 +259,32 @@ class CollectionSampler:
             return None
         return draw
 
-    def _read_anchors(self, batch: Batch, draws: dict[int, Draw]) -> dict[int, Draw]:
-        """Read the first date of windows; those that pass the rules are returned, the ground of others is free."""
+    def _read_anchors(self, batch: Batch, draws: dict[int, Draw]) -> dict[int, Reason]:
+        """Read the first date of windows, and tell which break a rule and why."""
         wanted = [
             Wanted(self.rasters[draw.entry], self.rasters[draw.entry].grid, draw.window) for draw in draws.values()
         ]
-        numbers, passed = list(draws), set()
+        numbers, refused = list(draws), dict[int, Reason]()
         for index, seen in read_windows(self.reader, wanted, self.rules.max_cloud):
             number = numbers[index]
             reason = self._judge(seen)
             if reason or seen is None:
-                batch.slots[number].refused[reason] += 1
-                batch.taken_N[number] = False
+                refused[number] = reason
                 continue
             entry = draws[number].entry
             batch.put(number, 0, entry, seen, self._timeline.code_E3[entry])
-            passed.add(number)
-        return {number: draw for number, draw in draws.items() if number in passed}
+        return refused
 
     def _judge(self, seen: Seen | None) -> Reason:
         rules = self.rules
         return "cloud" if seen is None else judge(*seen, rules.max_invalid, rules.max_cloud, rules.skip_flat)
 
-    def _read_dates(self, batch: Batch, draws: dict[int, Draw]) -> dict[int, int]:
-        """Read other dates, drawn at random, until there are enough; returns how many each window has."""
+    def _read_dates(self, batch: Batch, draws: dict[int, Draw], others: dict[int, Iterator[int]]) -> dict[int, Reason]:
+        """Read other dates, in their order, until there are enough; returns windows that have none and may be drawn
+        again.
+        """
         dates = batch.into.valid_NTHW.shape[1]
         chosen = {number: [draw.entry] for number, draw in draws.items()}
-        others = {number: iter(self._order(batch.slots[number], draw, dates)) for number, draw in draws.items()}
         while others:
             found = {number: self._next(others[number], chosen[number]) for number in others}
             tried = {number: other for number, other in found.items() if other is not None}
@@ -293,7 +302,14 @@ class CollectionSampler:
             others = {number: others[number] for number in tried if len(chosen[number]) < dates}
         for number, entries in chosen.items():
             batch.end_dates(number, len(entries))
-        return {number: len(entries) for number, entries in chosen.items()}
+            batch.into.gsd_N[number] = draws[number].spot.gsd
+            batch.into.place_N2[number] = draws[number].spot.latitude, draws[number].spot.longitude
+            batch.into.corner_N2[number] = draws[number].window.row, draws[number].window.column
+        return {
+            number: ""
+            for number, draw in draws.items()
+            if len(chosen[number]) == 1 < dates and len(draw.others) and batch.slots[number].alone < ALONE_TRIES
+        }
 
     def _order(self, slot: Slot, draw: Draw, dates: int) -> list[int]:
         """Return the other dates of a window in the order in which they are tried; none if only one is wanted."""
@@ -348,6 +364,11 @@ class CollectionSampler:
             f"None of {TRIES} windows of {self.size} px can be used: {reasons}. Choose a smaller 'Window', raise "
             f"'Max invalid' or 'Max cloud', or {change}."
         )
+
+
+def _of(values: dict[int, T], rows: range) -> dict[int, T]:
+    """Keep the values of some rows."""
+    return {number: value for number, value in values.items() if number in rows}
 
 
 def _check_any(entries: Sequence[Entry], areas: Sequence[Window], large: list[int], size: int) -> None:

@@ -4,7 +4,8 @@ Shape letters: N windows, T dates, C bands, H rows, W columns.
 """
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from rsfm.raster.class_shares import ClassShares
 from rsfm.raster.entry_windows import Seen
 from rsfm.raster.grid import Window
 from rsfm.raster.spot import Spot
+from rsfm.raster.window_rules import Reason
 
 
 class Windows(NamedTuple):
@@ -45,6 +47,29 @@ class Draw(NamedTuple):
     others: np.ndarray
 
 
+Exchange = Callable[[tuple[Any, ...], dict[int, Reason]], dict[int, Reason]]
+"""Tells the others, in words that name the moment, which windows are refused here, and returns what all refuse."""
+
+
+def _nobody_else(_: tuple[Any, ...], refused: dict[int, Reason]) -> dict[int, Reason]:
+    return refused
+
+
+class Part(NamedTuple):
+    """Which windows of a batch are read here, when several processes share it: contiguous ones, as many each."""
+
+    number: int = 0
+    parts: int = 1
+    exchange: Exchange = _nobody_else
+
+    def rows(self, windows: int) -> range:
+        """Return the numbers of the windows that are read here."""
+        return range(self.number * windows // self.parts, (self.number + 1) * windows // self.parts)
+
+
+WHOLE = Part()
+
+
 class Slot:
     """The place of a window in a batch, with its own random numbers, so that one does not change the next."""
 
@@ -67,6 +92,10 @@ class Batch:
     def put(self, number: int, date: int, entry: int, seen: Seen, time_3: np.ndarray) -> None:
         self.into.pixels_NTCHW[number, date], self.into.valid_NTHW[number, date] = seen[:2]
         self.into.entry_NT[number, date], self.into.time_NT3[number, date] = entry, time_3
+
+    def of(self, rows: range) -> Windows:
+        """Return some of the windows."""
+        return Windows(*(values_N[rows.start : rows.stop] for values_N in self.into))
 
     def end_dates(self, number: int, first: int) -> None:
         """Leave the dates of a window empty from the `first` on."""

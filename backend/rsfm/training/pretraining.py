@@ -4,17 +4,18 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from rsfm import methods, model_file, registry
 from rsfm.allocator import keep_freed_memory
-from rsfm.devices import choose_device, precision
+from rsfm.blocks.ranks import rank
+from rsfm.devices import choose_device
 from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Method
 from rsfm.model_file import Card, build_encoder
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
+from rsfm.training.fabric import make_fabric
 from rsfm.training.loop import make_budget, train
 from rsfm.training.recording import Recorder
 from rsfm.training.window_source import WindowSource, open_windows
@@ -33,7 +34,7 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         batches = source.batches(method, run)
         run.progress(0, f"{source.windows} windows of {config.window} px in {len(source.names)} raster(s)")
         budget = make_budget(config.training, source.windows)
-        fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
+        fabric = make_fabric(device)
         recorder = Recorder(config, source, batches, method, str(fabric.strategy.precision.precision), run)
         try:
             position = train(method, batches.learn, config.training, budget, fabric, run, batches.validate)
@@ -77,11 +78,9 @@ def _save(card: Card, method: Method, run: Run, position: Position | None = None
         reached = {**card.provenance, **position._asdict()}
         card = card.model_copy(update={"provenance": reached})
     path = run.outputs / "encoder.safetensors"
+    if rank():  # the first process writes it
+        return str(path)
     kept = {f"method.{name}": tensor.detach().cpu().contiguous() for name, tensor in method.kept().items()}
     model_file.save(path, card, model_file.parts(encoder=method.encoder) | kept)
     run.output("model", path, card.title, needs="encoder")
     return str(path)
-
-
-def _indices(device: str) -> list[int] | int:
-    return [int(device.split(":")[1])] if ":" in device else 1

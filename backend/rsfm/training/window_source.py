@@ -30,8 +30,10 @@ from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster, short_name
 from rsfm.raster.statistics import Statistics
 from rsfm.raster.statistics_cache import cache_path
-from rsfm.raster.window_batch import Windows
+from rsfm.raster.window_batch import Part, Windows
 from rsfm.runs import Run
+from rsfm.training.exchange import part_of_batches
+from rsfm.training.lockstep import first_alone
 
 MOST_MEASURED = 512
 """Rasters of a collection from which statistics are taken."""
@@ -89,7 +91,7 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
     entries, areas = _cut(_entries(config.rasters), config.area)
     sampler = CollectionSampler(entries, config.window, config.sampling, areas, config.seed)
     stack.callback(sampler.close)
-    statistics = _measure(sampler, config)
+    statistics = first_alone(lambda: _measure(sampler, config))
     normalise = Normalisation.from_statistics(statistics)
     collected = any(map(is_collection, config.rasters))
 
@@ -112,8 +114,10 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         if config.sampling.cache_gb:
             _keep_decoded(sampler, config.sampling.cache_gb, run, stack)
 
+        part = part_of_batches()
+
         def make(drawn_from: CollectionSampler, step: int) -> Sample:
-            return _sample(drawn_from, normalise, step, config.training.batch_size, dates, dated)
+            return _sample(drawn_from, normalise, step, config.training.batch_size, dates, dated, part)
 
         drawn = partial(sampler.batch, count=config.training.batch_size, dates=dates)
         return Batches(partial(make, sampler), partial(make, held_out) if held_out else None, drawn)
@@ -164,9 +168,15 @@ def _advice(sampler: CollectionSampler, gigabytes: float, run: Run, seconds: flo
 
 
 def _sample(
-    sampler: CollectionSampler, normalise: Normalisation, step: int, count: int, dates: int, dated: bool
+    sampler: CollectionSampler,
+    normalise: Normalisation,
+    step: int,
+    count: int,
+    dates: int,
+    dated: bool,
+    part: Part,
 ) -> Sample:
-    found = sampler.batch(step, count, dates)
+    found = sampler.batch(step, count, dates, part)
     valid_BTHW = torch.from_numpy(found.valid_NTHW)
     flat = normalise(torch.from_numpy(found.pixels_NTCHW).flatten(0, 1), valid_BTHW.flatten(0, 1))
     pixels_BTCHW = flat.reshape(found.pixels_NTCHW.shape)

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import torch
+from rsfm.blocks.drop_path import SampleDropPath
 from rsfm.blocks.ranks import gather_rows
+from timm.layers.drop import DropPath
 from torch import distributed, multiprocessing
 
 
@@ -24,3 +27,12 @@ def test_every_process_gets_the_rows_of_all_in_the_order_of_their_ranks(tmp_path
 def test_alone_the_rows_stay_as_they_are():
     rows_ND = torch.randn(3, 2)
     assert gather_rows(rows_ND) is rows_ND
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.7])
+def test_alone_branches_are_left_out_as_the_common_layer_does(rate):
+    branch_BLD = torch.randn(9, 3, 2)
+    torch.manual_seed(1)
+    expected = DropPath(rate).train()(branch_BLD)
+    torch.manual_seed(1)
+    torch.testing.assert_close(SampleDropPath(rate).train()(branch_BLD), expected, rtol=1e-6, atol=0)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rsfm.blocks.drop_path import SampleDropPath
 from rsfm.blocks.multicrop import in_passes, usable
 from rsfm.blocks.positions import scale_positions
 from rsfm.blocks.projection import ProjectionHead, Prototypes
@@ -17,7 +18,6 @@ from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
 from rsfm.methods.dino import DINO, DINOConfig
 from rsfm.training.config import TrainingConfig
 from rsfm.training.optimizer import clip_each, make_optimizer
-from timm.layers.drop import DropPath
 from torch import Tensor
 
 from tests.backend.methods.distillation_case import write_distillation_case
@@ -223,9 +223,10 @@ def test_dino_8_class_token_positions_and_prototypes_decay_and_biases_and_norms_
 def test_dino_9_teacher_leaves_no_branch_out_and_the_student_more_the_deeper():
     encoder = ViTLearned(ViTLearnedConfig(patch_size=4, window=16, width=24, depth=3, heads=2), 3)
     method = tiny(encoder=encoder, drop_path=0.4)
-    rates = [block.drop_path1.drop_prob for block in method.encoder.blocks if isinstance(block.drop_path1, DropPath)]
+    drops = (block.drop_path1 for block in method.encoder.blocks)
+    rates = [drop.rate for drop in drops if isinstance(drop, SampleDropPath)]
     assert rates == [0.2, 0.4]
-    assert not any(isinstance(module, DropPath) for module in method.teacher.modules())
+    assert not any(isinstance(module, SampleDropPath) for module in method.teacher.modules())
 
 
 def test_dino_9_teacher_of_a_convolutional_encoder_uses_the_statistics_of_its_batch_and_keeps_its_own_buffers():

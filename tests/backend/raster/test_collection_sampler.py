@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from rsfm.raster.entry_raster import entry_grid
 from rsfm.raster.grid import Window
 from rsfm.raster.resampled import Resampled
 from rsfm.raster.sampling_config import SamplingConfig
+from rsfm.raster.window_batch import Part
 from scipy.ndimage import binary_erosion
 
 GRIDS = {
@@ -275,6 +278,7 @@ from rsfm.raster.collection import Collection, load, save
 from rsfm.raster.collection_sampler import CollectionSampler
 from rsfm.raster.resampled import Resampled
 from rsfm.raster.sampling_config import SamplingConfig
+from rsfm.raster.window_batch import Part
 import time
 started = time.monotonic()
 sampler = CollectionSampler(load(sys.argv[1]).imagery, 224, SamplingConfig(skip_flat=False), seed=1)
@@ -320,3 +324,30 @@ def test_ten_thousand_rasters_of_a_gigabyte_are_sampled_in_less_than_one(tmp_pat
     assert megabytes < 1000
     assert held <= 64
     assert files < 100
+
+
+@pytest.mark.parametrize("dates", [1, 2])
+def test_parts_of_a_batch_read_apart_are_the_batch(make_entry, dates):
+    holed = [noise(height=200, width=200, seed=n) for n in range(3)]
+    for pixels_CHW in holed:
+        pixels_CHW[:, 40:160, 50:150] = 0
+    profile = {"nodata": 0}
+    entries = [make_entry(pixels, f"{n}.tif", profile, date=f"2020-0{n + 1}-01") for n, pixels in enumerate(holed)]
+    told, all_told = {}, threading.Condition()
+
+    def exchange(about, refused):
+        with all_told:
+            told.setdefault(about, []).append(refused)
+            all_told.notify_all()
+            all_told.wait_for(lambda: len(told[about]) == 3, 60)
+        return {number: reason for part in told[about] for number, reason in part.items()}
+
+    def read(number):
+        return CollectionSampler(entries, 16, seed=5).batch(2, 12, dates, Part(number, 3, exchange))
+
+    expected = CollectionSampler(entries, 16, seed=5).batch(2, 12, dates)
+    with ThreadPoolExecutor(3) as pool:
+        parts = list(pool.map(read, range(3)))
+    assert any(refused for parts_told in told.values() for refused in parts_told)
+    for whole, *pieces in zip(expected, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
