@@ -73,7 +73,8 @@ def train(
     Args:
         batch: makes the sample of a step, the same for the same step; called in other threads, ahead of the steps.
         validate: makes the sample of a step that is not learned from.
-        watchers: look at the method after each checkpoint; they leave it and the random numbers as they were.
+        watchers: are shown the method after each step, and look when it is time; they leave it, and the random
+            numbers, as they were.
 
     Returns:
         Where the training stands at its end.
@@ -110,8 +111,8 @@ def train(
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 saved = now
                 checkpoint.save(run.checkpoints, method, optimizer, position)
-                for watch in watchers:
-                    watch(method, position)
+            for watch in watchers:
+                watch(method, position)
             try:
                 run.check()
             except Stopped:

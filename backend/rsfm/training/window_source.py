@@ -50,6 +50,7 @@ class WindowSource(NamedTuple):
     """What is learned from.
 
     Attributes:
+        rasters: as they are read, until the stack is closed.
         names, footprints: of the rasters; footprints in degrees.
         gsd: metres a pixel of the first raster.
         units: pixels are scaled as a collection says.
@@ -60,6 +61,7 @@ class WindowSource(NamedTuple):
 
     bands: int
     band_names: tuple[str, ...]
+    rasters: tuple[EntryRaster, ...]
     names: tuple[str, ...]
     footprints: tuple[tuple[float, float, float, float], ...]
     gsd: float
@@ -110,6 +112,7 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
     return WindowSource(
         bands=sampler.bands,
         band_names=sampler.band_names,
+        rasters=tuple(sampler.rasters),
         names=tuple(raster.name for raster in sampler.rasters),
         footprints=tuple(entry.footprint for entry in sampler.entries if entry.footprint),
         gsd=sampler.rasters[0].grid.gsd,
