@@ -52,6 +52,7 @@ class LearningMap:
 
     def __init__(self, rasters: Sequence[Raster], statistics: Statistics, device: str, run: Run) -> None:
         self._rasters, self._statistics, self._device, self._run = rasters, statistics, device, run
+        self._batch = 1 if device == "cpu" else BATCH
         self._memory = run.checkpoints / "learning_map.npz"
         self._known: tuple[Spot, Values] | None = _recall(self._memory)
         self._side = LARGEST if self._known is None else max(self._known[0].window[2:])
@@ -108,7 +109,7 @@ class LearningMap:
             valid.append(valid_HW.copy())
 
         raster, check = self._rasters[spot.raster], self._run.check
-        run_tiles(network, raster, spot.window, TilingConfig(), self._device, BATCH, keep, check, lambda _: None)
+        run_tiles(network, raster, spot.window, TilingConfig(), self._device, self._batch, keep, check, lambda _: None)
         return np.concatenate(rows, axis=1), np.concatenate(valid)
 
     def _colour(self, features_DHW: Values, valid_HW: NDArray[np.bool_], spot: Spot) -> tuple[Axes, Values]:

@@ -6,7 +6,6 @@ on a few labelled pixels, and forgotten. The same on raw pixels is the floor tha
 Shape letters: N labelled pixels, D features.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,20 +15,20 @@ from numpy.typing import NDArray
 from rsfm.blocks.neighbours import neighbour_votes
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
+from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.raster.blocks import Split, split_blocks
-from rsfm.raster.labels import Labels, read_labels
+from rsfm.raster.labels import read_labels
 from rsfm.raster.reader import Raster
-from rsfm.raster.statistics import Statistics
 from rsfm.runs import Run
 from rsfm.source import Source
 from rsfm.sources.encoded import Encoded
 from rsfm.sources.pixels import Pixels
-from rsfm.training.candidates import features_at
 from rsfm.training.checkpoint import Position
-from rsfm.training.linear_fit import fit, thin
+from rsfm.training.labelled_windows import LabelledWindows, read_windows
+from rsfm.training.linear_fit import fit
 from rsfm.training.scores import confusion, mean_iou
+from rsfm.training.window_source import WindowSource
 
-MOST_PIXELS = 2000
 MOST_TRIED = 64
 """Rasters of a collection in which labels are looked for."""
 NEIGHBOURS = 20
@@ -46,23 +45,16 @@ class Scores(NamedTuple):
 class OnlineScores:
     """A look that judges features at the labelled pixels of one raster."""
 
-    def __init__(
-        self, labels: Labels, raster: Raster, statistics: Statistics, device: str, seed: int, run: Run
-    ) -> None:
-        """Choose the pixels and the blocks.
+    def __init__(self, windows: LabelledWindows, raster: Raster, device: str, seed: int, run: Run) -> None:
+        """Choose the blocks that are held out.
 
         Raises:
             UserError: the labels cannot be judged by.
         """
-        kept = thin(labels.class_N, labels.polygon_N, max(MOST_PIXELS // len(labels.names), 1), seed)
-        labels = labels._replace(
-            rows_N=labels.rows_N[kept], columns_N=labels.columns_N[kept], class_N=labels.class_N[kept],
-            polygon_N=labels.polygon_N[kept],
-        )  # fmt: skip
-        self._labels, self._raster, self._statistics = labels, raster, statistics
-        self._device, self._run = device, run
-        self._split = split_blocks(labels, raster.grid, 0, seed)
-        if not self._split.test_N.any() or len(np.unique(labels.class_N[self._split.train_N])) < 2:
+        self._windows, self._device, self._run = windows, device, run
+        self._bands = raster.bands
+        self._split = split_blocks(windows.labels, raster.grid, 0, seed)
+        if not self._split.test_N.any() or len(np.unique(windows.labels.class_N[self._split.train_N])) < 2:
             raise UserError(
                 "The labels to watch by have one polygon of each class, and none is left to judge by. Draw more "
                 "polygons, or leave 'Labels to watch by' empty.",
@@ -74,13 +66,11 @@ class OnlineScores:
 
     def report_floor(self) -> None:
         """Report what raw pixels are worth, which does not change."""
-        self._report(self._judge(Pixels(self._raster.bands)), 0, "_pixels")
+        self._report(self._judge(Pixels(self._bands)), 0, "_pixels")
 
     def _judge(self, source: Source) -> Scores:
-        rows_N, columns_N = self._labels.rows_N, self._labels.columns_N
-        check: Callable[[], None] = self._run.check
-        features_ND = features_at(source, self._statistics, self._raster, rows_N, columns_N, self._device, check)
-        return judge(features_ND, self._labels.class_N, self._split, len(self._labels.names))
+        features_ND, labels = self._windows.features(source, self._device), self._windows.labels
+        return judge(features_ND, labels.class_N, self._split, len(labels.names))
 
     def _report(self, scores: Scores, step: int, suffix: str) -> None:
         for name, score in scores._asdict().items():
@@ -99,18 +89,21 @@ def judge(features_ND: NDArray[np.float32], class_N: NDArray[Any], split: Split,
     return Scores(*(mean_iou(confusion(asked_N, guess_N, classes)) for guess_N in guesses))
 
 
-def open_scores(
-    labels: str, class_field: str, rasters: Sequence[Raster], statistics: Statistics, device: str, seed: int, run: Run
-) -> OnlineScores:
+def open_scores(config: PretrainConfig, source: WindowSource, stride: int, device: str, run: Run) -> OnlineScores:
     """Read the labels on the first raster that they lie on.
+
+    Args:
+        stride: of the encoder.
 
     Raises:
         UserError: they cannot be read, or lie on no raster.
     """
     first: UserError | None = None
-    for raster in rasters[:MOST_TRIED]:
+    for raster in source.rasters[:MOST_TRIED]:
         try:
-            return OnlineScores(read_labels(labels, class_field, raster), raster, statistics, device, seed, run)
+            labels = read_labels(config.labels or "", config.class_field, raster)
+            windows = read_windows(labels, raster, source.statistics, stride, config.seed)
+            return OnlineScores(windows, raster, device, config.seed, run)
         except UserError as error:
             first = first or error
     assert first is not None  # noqa: S101  there is a raster to learn from

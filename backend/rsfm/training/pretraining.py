@@ -31,7 +31,7 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         batches = source.batches(method, run)
         run.progress(0, f"{source.windows} windows of {config.window} px in {len(source.names)} raster(s)")
         budget = make_budget(config.training, source.windows)
-        watchers = make_watchers(config, source, budget, device, run)
+        watchers = make_watchers(config, source, method, budget, device, run)
         fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
         try:
             position = train(

@@ -31,7 +31,9 @@ class Watchers(NamedTuple):
             self.map.report()
 
 
-def make_watchers(config: PretrainConfig, source: WindowSource, budget: Budget, device: str, run: Run) -> Watchers:
+def make_watchers(
+    config: PretrainConfig, source: WindowSource, method: Method, budget: Budget, device: str, run: Run
+) -> Watchers:
     """Make what the config asks for; reports what raw pixels are worth for the labels.
 
     Raises:
@@ -40,9 +42,7 @@ def make_watchers(config: PretrainConfig, source: WindowSource, budget: Budget, 
     watching = []
     if config.labels is not None:
         run.progress(0, "Reading the labels to watch by")
-        scores = open_scores(
-            config.labels, config.class_field, source.rasters, source.statistics, device, config.seed, run
-        )
+        scores = open_scores(config, source, method.encoder.stride, device, run)
         scores.report_floor()
         watching.append(Watching(scores, "The score on your labels", budget, run))
     learning_map = LearningMap(source.rasters, source.statistics, device, run) if config.learning_map else None
