@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.io import write_png
+from skimage.io import imsave
 
 from rsfm.embedding_layers import paint
 from rsfm.encoder import Encoder
@@ -184,7 +184,7 @@ def _grown(window: Window, whole: Window) -> Window:
 def _write_picture(path: Path, colours_KHW: NDArray[np.uint8]) -> None:
     step = -(-max(colours_KHW.shape[1:]) // LARGEST_PICTURE)
     partial = path.with_name(f"{path.stem}.partial.png")
-    write_png(torch.from_numpy(np.ascontiguousarray(colours_KHW[:, ::step, ::step])), str(partial))
+    imsave(partial, colours_KHW[:, ::step, ::step].transpose(1, 2, 0), check_contrast=False)
     os.replace(partial, path)
 
 
