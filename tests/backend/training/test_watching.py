@@ -55,7 +55,13 @@ def field(tmp_path_factory):
 
 
 def pretrain(folder, raster, name, code=0, **more):
-    config = {"rasters": [str(raster)], "window": 32, "training": TRAINING, "encoder": {"name": "conv_small", "width": 64}, **more}
+    config = {
+        "rasters": [str(raster)],
+        "window": 32,
+        "training": TRAINING,
+        "encoder": {"name": "conv_small", "width": 64},
+        **more,
+    }
     file = folder / f"{name}.json"
     file.write_text(json.dumps(config))
     assert cli.main(["run", "pretrain", str(file), "--run", str(folder / name)]) == code
