@@ -44,6 +44,7 @@ def load() -> Iterator[Step]:
     qgis.utils.startPlugin("rsfm_qgis")
     project = QgsProject.instance()
     raster = QgsRasterLayer(CONFIG["rasters"][0], "NAIP 2016")
+    raster.renderer().setAlphaBand(-1)  # the file calls its near infrared so
     project.addMapLayer(raster)
     project.setCrs(raster.crs())
     labels = QgsVectorLayer(CONFIG["labels"], "labels")

@@ -10,12 +10,15 @@ import rasterio
 import shapely
 import torch
 from rsfm import cli, runs
+from rsfm.encoder import FeatureMap
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.errors import Stopped, UserError
+from rsfm.raster.reader import open_raster
 from rsfm.runs import Run
 from rsfm.training import learning_map, loop
 from rsfm.training.checkpoint import Position
 from rsfm.training.colour_axes import rotation, whiten
+from rsfm.training.finetuning import raster_statistics
 from rsfm.training.learning_map import LearningMap, maps
 from rsfm.training.loop import Budget
 from rsfm.training.watching import MOST_TIME, MOST_TIME_SHORT, Watching
@@ -106,9 +109,7 @@ class Interrupted(Exception):
     """Ends a training as if the power had gone, after a checkpoint."""
 
 
-def test_a_resumed_training_that_is_watched_goes_on_in_its_colours_and_to_the_same_weights(
-    field, tmp_path, monkeypatch
-):
+def test_a_resumed_training_that_is_watched_comes_to_the_same_weights(field, tmp_path, monkeypatch):
     raster, _ = field
     whole = pretrain(tmp_path, raster, "whole", learning_map=False)
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY_SECONDS", -1)
@@ -122,12 +123,9 @@ def test_a_resumed_training_that_is_watched_goes_on_in_its_colours_and_to_the_sa
     monkeypatch.setattr(loop.checkpoint, "save", stop_in_the_middle)
     part = pretrain(tmp_path, raster, "part", code=1)
     monkeypatch.undo()
-    before = read(maps(part / "outputs")[-1])
     assert cli.main(["resume", str(part)]) == 0
     ours, theirs = (load_file(run / "outputs" / "encoder.safetensors") for run in (part, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    after = read(maps(part / "outputs")[1])
-    assert correlations(before, after).min() > 0.5
     titles = [event["title"] for event in events(part, "output") if event["kind"] == "embedding_picture"]
     assert titles[-2:] == [learning_map.title(path) for path in (maps(part / "outputs")[-1], maps(part / "outputs")[0])]
 
@@ -135,10 +133,6 @@ def test_a_resumed_training_that_is_watched_goes_on_in_its_colours_and_to_the_sa
 def read(path):
     with rasterio.open(path) as file:
         return file.read()
-
-
-def correlations(one_CHW, other_CHW):
-    return np.array([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in zip(one_CHW, other_CHW)])
 
 
 def test_scores_tell_texture_from_its_absence_where_pixels_cannot(field, tmp_path):
@@ -192,30 +186,31 @@ class Fixed(nn.Module):
         self.mix_DC = torch.as_tensor(mix, dtype=torch.float32)
 
     def feature_maps(self, pixels_BCHW):
-        from rsfm.encoder import FeatureMap
-
         cells = nn.functional.avg_pool2d(pixels_BCHW, 4)
         return [FeatureMap(torch.einsum("dc,bchw->bdhw", self.mix_DC, cells), 4)]
 
 
 def make_map(folder, raster, look=None):
-    from rsfm.raster.reader import open_raster
-    from rsfm.training.finetuning import raster_statistics
-
     run = Run(runs.create(folder, "pretrain", "test", {}, look))
+    return map_of(run, raster), run
+
+
+def map_of(run, raster):
     opened = open_raster(str(raster))
-    return LearningMap([opened], raster_statistics(opened, 0), "cpu", run), run
+    return LearningMap([opened], raster_statistics(opened, 0), "cpu", run)
 
 
-def test_colours_stay_when_features_turn_and_change_their_signs(field, tmp_path):
+def test_colours_stay_when_features_turn_and_change_their_signs_and_after_a_restart(field, tmp_path):
     random = np.random.default_rng(0)
     mix = random.normal(size=(4, 3)) * [1, 2, 3]
     turn = np.linalg.qr(random.normal(size=(4, 4)))[0]
     look, run = make_map(tmp_path, field[0])
     for step, own in enumerate((mix, turn @ mix, -(turn @ mix)[::-1])):
         look(Fixed(own.copy()), Position(step), 10)
+    map_of(run, field[0])(Fixed(-turn @ turn @ mix), Position(3), 10)
     first, *others = (read(path).astype(int) for path in maps(run.outputs))
     assert first.std() > 20
+    assert len(others) == 3
     for other in others:
         assert np.abs(first - other).max() <= 2
 
