@@ -10,11 +10,12 @@ DECADES = 1.3
 
 
 class Axis(NamedTuple):
-    """A range of numbers, low < high; both above 0 where it is logarithmic."""
+    """A range of numbers, low < high; both above 0 where it is logarithmic; marks may be wanted at whole numbers."""
 
     low: float
     high: float
     is_log: bool = False
+    is_whole: bool = False
 
     def share(self, value: float) -> float:
         """Tell where a number lies, from 0 at the low end to 1."""
@@ -28,6 +29,7 @@ class Axis(NamedTuple):
         if self.is_log:
             return self._log_ticks(most)
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / max(most, 1)))
+        step = max(step, 1) if self.is_whole else step
         for factor in (1, 2, 5, 10, 20):
             first = math.ceil(self.low / (step * factor) - 1e-9)
             last = math.floor(self.high / (step * factor) + 1e-9)

@@ -114,7 +114,8 @@ class Chart(QWidget):
 
     def _across(self) -> Axis:
         places = [self._place(point) for line in self.lines for point in (line.points[0], line.points[-1])]
-        return Axis(min(places), max(max(places), min(places) + (0.1 if self.by_minutes else 1)))
+        least = 0.1 if self.by_minutes else 1
+        return Axis(min(places), max(max(places), min(places) + least), is_whole=not self.by_minutes)
 
     def _plot(self, top: float, left: Axis | None, right: Axis | None) -> QRectF:
         """Return the rectangle between the axes."""
