@@ -21,6 +21,7 @@ COLOURS_ON_DARK = ("#56b4e9", "#e69f00", "#2fc59a", "#e59ac6")
 GAP = 4
 DOT = 2.5
 FEW_POINTS = 40
+BOX_STRENGTH = 220
 
 
 class Line(NamedTuple):
@@ -134,9 +135,9 @@ class Chart(QWidget):
         metrics, dash = self.fontMetrics(), 14
         x, y = float(GAP), float(GAP)
         for line in self.lines:
-            text = f"{line.title} {write(line.points[-1].value)}"
+            text = _read_off(line, line.points[-1])
             if line.floor is not None:
-                text += " " + self.tr("(raw pixels {0})").format(write(line.floor))
+                text += " " + self.tr("(pixels {0})").format(f"{line.floor:.2f}")
             width = dash + GAP + metrics.horizontalAdvance(text)
             if x + width > self.width() and x > GAP:
                 x, y = float(GAP), y + metrics.height()
@@ -205,7 +206,7 @@ class Chart(QWidget):
         found = self.values_at(asked)
         nearest = min((point for _, point in found), key=lambda point: abs(self._place(point) - asked))
         texts = [self.tr("step {0} \u00b7 {1} min").format(f"{nearest.step:,.0f}", f"{nearest.minutes:.1f}")]
-        texts += [f"{line.title} {write(point.value)}" for line, point in found]
+        texts += [_read_off(line, point) for line, point in found]
         metrics = self.fontMetrics()
         width = max(metrics.horizontalAdvance(text) for text in texts) + 4 * GAP
         box = QRectF(x + 2 * GAP, plot.top(), width, metrics.height() * len(texts) + GAP)
@@ -213,7 +214,9 @@ class Chart(QWidget):
             box.moveRight(max(x - 2 * GAP, width))
         painter.setPen(QPen(self._faint(), 1))
         painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-        painter.setBrush(self.palette().color(QPalette.ColorRole.ToolTipBase))
+        behind = QColor(self.palette().color(QPalette.ColorRole.ToolTipBase))
+        behind.setAlpha(BOX_STRENGTH)
+        painter.setBrush(behind)
         painter.drawRoundedRect(box, 3, 3)
         painter.setPen(self.palette().color(QPalette.ColorRole.ToolTipText))
         for number, text in enumerate(texts):
@@ -228,3 +231,7 @@ class Chart(QWidget):
         colour = QColor(self.palette().color(QPalette.ColorRole.WindowText))
         colour.setAlpha(strength)
         return colour
+
+
+def _read_off(line: Line, point: Point) -> str:
+    return f"{line.title} {point.value:.2f}" if line.is_score else f"{line.title} {write(point.value)}"

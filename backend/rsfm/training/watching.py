@@ -71,6 +71,7 @@ class Watching:
             return
         seconds = self._seconds(position)
         allowed = _most_time(seconds) * min(seconds / FEWEST_LOOKS, CHECKPOINT_EVERY_SECONDS)
+        is_first = self._looked is None
         self._looked, began = position, time.monotonic()
         try:
             with undisturbed():
@@ -81,7 +82,8 @@ class Watching:
         except (UserError, RasterioError, OSError, torch.OutOfMemoryError) as error:
             self._failed = True
             self._run.warning(f"{self._what} is not shown any more, and the training goes on: {error}")
-        self._cost = time.monotonic() - began
+        cost = time.monotonic() - began
+        self._cost = min(cost, allowed) if is_first else cost  # the first one makes what the others use
 
 
 def _most_time(seconds: float) -> float:
