@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from rasterio.errors import RasterioError
+from torch import nn
 
 from rsfm.encoder import Encoder
 from rsfm.errors import Cancelled, Stopped, UserError
@@ -74,7 +75,7 @@ class Watching:
         is_first = self._looked is None
         self._looked, began = position, time.monotonic()
         try:
-            with undisturbed():
+            with undisturbed(method.encoder):
                 encoder = copy.deepcopy(method.encoder).requires_grad_(False).eval()
                 self._look(encoder, position, allowed)
         except (Stopped, Cancelled):
@@ -91,7 +92,8 @@ def _most_time(seconds: float) -> float:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Give the random numbers back as they were."""
-    with torch.random.fork_rng():
+def undisturbed(network: nn.Module) -> Iterator[None]:
+    """Give the random numbers of the CPU and of a network's GPU back as they were."""
+    gpus = {parameter.device for parameter in network.parameters() if parameter.device.type == "cuda"}
+    with torch.random.fork_rng(gpus, device_type="cuda"):
         yield
