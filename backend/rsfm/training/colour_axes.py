@@ -9,6 +9,7 @@ Shape letters: N cells, D features, K components.
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 COLOURS = 3
@@ -31,13 +32,15 @@ class Axes(NamedTuple):
 
 
 def whiten(features_ND: Values) -> Axes:
-    """Find the axes of the largest principal components, each of variance 1; the largest loading is positive."""
+    """Find the axes of the three largest principal components, each of variance 1; the largest loading is positive."""
     mean_D = features_ND.mean(axis=0, dtype=np.float64)
     centred_ND = features_ND - mean_D
-    variance_D, vectors_DD = np.linalg.eigh(centred_ND.T @ centred_ND / max(len(features_ND) - 1, 1))
-    axes_DK = vectors_DD[:, ::-1][:, :COLOURS]
+    covariance_DD = centred_ND.T @ centred_ND / max(len(features_ND) - 1, 1)
+    largest = (len(mean_D) - COLOURS, len(mean_D) - 1)
+    variance_K, vectors_DK = scipy.linalg.eigh(covariance_DD, subset_by_index=largest)
+    axes_DK = vectors_DK[:, ::-1]
     signs_K = np.sign(axes_DK[np.abs(axes_DK).argmax(axis=0), range(COLOURS)])
-    scale_K = signs_K / np.sqrt(np.maximum(variance_D[::-1][:COLOURS], 1e-12))
+    scale_K = signs_K / np.sqrt(np.maximum(variance_K[::-1], 1e-12))
     return Axes(mean_D.astype(np.float32), (axes_DK * scale_K).astype(np.float32))
 
 

@@ -3,6 +3,7 @@
 Shape letters: N labelled pixels, W windows, C bands, S side of a window, D features.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,12 +40,17 @@ class LabelledWindows(NamedTuple):
     row_N: Indices
     column_N: Indices
 
-    def features(self, source: Source, device: str) -> NDArray[np.float32]:
-        """Return features_ND of the pixels, as a map would have them but for what lies outside of their window."""
+    def features(self, source: Source, device: str, check: Callable[[], None]) -> NDArray[np.float32]:
+        """Return features_ND of the pixels, as a map would have them but for what lies outside of their window.
+
+        Args:
+            check: is called at every batch, and may raise to end the work.
+        """
         features_ND = np.zeros((len(self.window_N), source.width), np.float32)
         source = source.to(device)
         with torch.inference_mode():
             for start in range(0, len(self.pixels_WCSS), BATCH):
+                check()
                 features_BDSS = source.features(self.pixels_WCSS[start : start + BATCH].to(device))
                 here = np.flatnonzero((self.window_N >= start) & (self.window_N < start + BATCH))
                 places = (self.window_N[here] - start, slice(None), self.row_N[here], self.column_N[here])

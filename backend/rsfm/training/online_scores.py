@@ -53,6 +53,8 @@ class OnlineScores:
         """
         self._windows, self._device, self._run = windows, device, run
         self._bands = raster.bands
+        self._floor: Scores | None = None
+        self._last: Scores | None = None
         self._split = split_blocks(windows.labels, raster.grid, 0, seed)
         if not self._split.test_N.any() or len(np.unique(windows.labels.class_N[self._split.train_N])) < 2:
             raise UserError(
@@ -62,14 +64,26 @@ class OnlineScores:
             )
 
     def __call__(self, encoder: Encoder, position: Position, _seconds: float) -> None:
-        self._report(self._judge(Encoded(encoder)), position.step, "")
+        self._last = self._judge(Encoded(encoder))
+        self._report(self._last, position.step, "")
 
     def report_floor(self) -> None:
         """Report what raw pixels are worth, which does not change."""
-        self._report(self._judge(Pixels(self._bands)), 0, "_pixels")
+        self._floor = self._judge(Pixels(self._bands))
+        self._report(self._floor, 0, "_pixels")
+
+    def sentence(self) -> str:
+        """Say what the features came to be worth, against raw pixels."""
+        if self._last is None or self._floor is None:
+            return ""
+        return (
+            f"Mean IoU on held-out blocks of your labels: linear probe {self._last.probe:.2f} (raw pixels "
+            f"{self._floor.probe:.2f}), nearest neighbours {self._last.knn:.2f} (raw pixels {self._floor.knn:.2f})."
+        )
 
     def _judge(self, source: Source) -> Scores:
-        features_ND, labels = self._windows.features(source, self._device), self._windows.labels
+        features_ND = self._windows.features(source, self._device, self._run.check)
+        labels = self._windows.labels
         return judge(features_ND, labels.class_N, self._split, len(labels.names))
 
     def _report(self, scores: Scores, step: int, suffix: str) -> None:

@@ -46,7 +46,8 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         if slow:
             run.note(slow)
     path = _save(card, method, run, position)
-    return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
+    done = {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
+    return {**watchers.result(), **done}
 
 
 def build_method(method: Any, encoder: Any, bands: int) -> Method:

@@ -8,22 +8,28 @@ from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
 from rsfm.training.learning_map import LearningMap
 from rsfm.training.loop import Budget
-from rsfm.training.online_scores import open_scores
+from rsfm.training.online_scores import OnlineScores, open_scores
 from rsfm.training.watching import Watching
 from rsfm.training.window_source import WindowSource
 
 
 class Watchers(NamedTuple):
-    """The watchers of a training, and the map that some of them make."""
+    """The watchers of a training, and what those make that there are."""
 
     all: tuple[Watching, ...]
     map: LearningMap | None
+    scores: OnlineScores | None
 
     def finish(self, method: Method, position: Position) -> None:
         """Look at what the training came to, and give its maps to the user."""
         for watching in self.all:
             watching.finish(method, position)
         self.report()
+
+    def result(self) -> dict[str, str]:
+        """Return what the result of the run says of the scores."""
+        sentence = self.scores.sentence() if self.scores is not None else ""
+        return {"sentence": sentence} if sentence else {}
 
     def report(self) -> None:
         """Give the maps that there are to the user."""
@@ -39,7 +45,7 @@ def make_watchers(
     Raises:
         UserError: the labels cannot be used.
     """
-    watching = []
+    watching, scores = [], None
     if config.labels is not None:
         run.progress(0, "Reading the labels to watch by")
         scores = open_scores(config, source, method.encoder.stride, device, run)
@@ -48,4 +54,4 @@ def make_watchers(
     learning_map = LearningMap(source.rasters, source.statistics, device, run) if config.learning_map else None
     if learning_map is not None:
         watching.append(Watching(learning_map, "The learning map", budget, run))
-    return Watchers(tuple(watching), learning_map)
+    return Watchers(tuple(watching), learning_map, scores)

@@ -42,7 +42,6 @@ class Watching:
         """
         self._look, self._what, self._budget, self._run = look, what, budget, run
         self._looked: Position | None = None
-        self._next_seconds = 0.0
         self._cost = 0.0
         self._failed = False
 

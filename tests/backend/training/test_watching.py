@@ -10,15 +10,19 @@ import rasterio
 import shapely
 import torch
 from rsfm import cli, runs
+from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import FeatureMap
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.errors import Stopped, UserError
+from rsfm.raster.labels import read_labels
 from rsfm.raster.reader import open_raster
 from rsfm.runs import Run
+from rsfm.sources.pixels import Pixels
 from rsfm.training import learning_map, loop
 from rsfm.training.checkpoint import Position
 from rsfm.training.colour_axes import rotation, whiten
 from rsfm.training.finetuning import raster_statistics
+from rsfm.training.labelled_windows import MOST_WINDOWS, read_windows
 from rsfm.training.learning_map import LearningMap, maps
 from rsfm.training.loop import Budget
 from rsfm.training.watching import MOST_TIME, MOST_TIME_SHORT, Watching
@@ -143,7 +147,26 @@ def test_scores_tell_texture_from_its_absence_where_pixels_cannot(field, tmp_pat
     assert len(found["probe_miou_pixels"]) == 1
     assert found["probe_miou_pixels"][0][1] < 0.6
     assert found["probe_miou"][-1][1] > 0.85
+    probe = f"linear probe {found['probe_miou'][-1][1]:.2f} (raw pixels {found['probe_miou_pixels'][0][1]:.2f})"
+    assert probe in runs.read(folder)["result"]["sentence"]
     assert found["knn_miou"][-1][0] == runs.read(folder)["result"]["steps"]
+
+
+def test_labelled_pixels_are_read_where_they_are_and_classes_share_them(field):
+    with open_raster(str(field[0])) as raster:
+        statistics = raster_statistics(raster, 0)
+        labels = read_labels(str(field[1]), "kind", raster)
+        pixels_CHW, valid_HW = (torch.from_numpy(part) for part in raster.read(raster.grid.window))
+        normal_CHW = Normalisation.from_statistics(statistics)(pixels_CHW[None], valid_HW[None])[0]
+        for stride in (1, 4, 14, 16):
+            windows = read_windows(labels, raster, statistics, stride, 0)
+            found_ND = windows.features(Pixels(3), "cpu", lambda: None)
+            expected_DN = normal_CHW[:, windows.labels.rows_N, windows.labels.columns_N]
+            assert np.array_equal(found_ND.T, expected_DN.numpy())
+            assert windows.pixels_WCSS.shape[-1] % stride == 0
+            assert len(windows.pixels_WCSS) <= MOST_WINDOWS
+            counts = np.bincount(windows.labels.class_N)
+            assert counts.min() > 0.7 * counts.max()
 
 
 @pytest.mark.parametrize(
