@@ -89,7 +89,7 @@ def learn() -> Iterator[Step]:
     yield pause(2)
     seen["state"] = runs.get(folder).state
     picture("window_done")
-    join(shots[-3:], seen["maps"][-3:])
+    join(shots[:3], seen["maps"][:3])
     yield from chart(dock, folder)
 
 

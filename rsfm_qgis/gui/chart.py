@@ -18,10 +18,9 @@ from rsfm_qgis.gui.axis import Axis, score_axis, value_axis, write
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 COLOURS_ON_DARK = ("#56b4e9", "#e69f00", "#2fc59a", "#e59ac6")
 """Okabe and Ito's, and lighter ones for dark themes: of the quantity, the same on held-out ground, and two scores."""
-GAP = 4
+GAP, DASH = 4, 14
 DOT = 2.5
 FEW_POINTS = 40
-BOX_STRENGTH = 220
 
 
 class Line(NamedTuple):
@@ -41,7 +40,7 @@ class Line(NamedTuple):
 
 
 class Chart(QWidget):
-    """The plot with its legend; the values under the pointer are written beside it."""
+    """The plot with its legend, which tells the values under the pointer, or else the latest ones."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -89,19 +88,24 @@ class Chart(QWidget):
             painter.setPen(self._faint())
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.tr("The first values come soon."))
             return
-        top = self._paint_legend(painter)
         left, right = self._axes()
-        plot = self._plot(top, left, right)
-        across = self._across()
+        plot, across = self._plot(left, right), self._across()
+        pointed = self._pointed(plot, across)
+        self._paint_legend(painter, pointed)
         self._paint_grid(painter, plot, across, left, right)
+        title = self.tr("minutes") if self.by_minutes else self.tr("steps")
+        if pointed:
+            title = self._moment(pointed, plot, across)
+            painter.setPen(QPen(self._faint(), 1))
+            painter.drawLine(QPointF(self._pointer or 0, plot.top()), QPointF(self._pointer or 0, plot.bottom()))
+        self._write_centred(painter, plot.center().x(), self.height() - self.fontMetrics().height() - 1.0, title)
         painter.setClipRect(plot.adjusted(-DOT, -DOT, DOT, DOT))
         for line in self.lines:
             axis = right if line.is_score else left
             if axis is not None:
                 self._paint_line(painter, plot, across, axis, line)
-        painter.setClipping(False)
-        if self._pointer is not None and plot.left() <= self._pointer <= plot.right():
-            self._paint_pointer(painter, plot, across)
+                for point in [point for own, point in pointed if own is line]:
+                    painter.drawEllipse(self._on_plot(plot, across, axis, point), DOT + 1, DOT + 1)
 
     def _place(self, point: Point) -> float:
         return point.minutes if self.by_minutes else point.step
@@ -118,8 +122,8 @@ class Chart(QWidget):
         least = 0.1 if self.by_minutes else 1
         return Axis(min(places), max(max(places), min(places) + least), is_whole=not self.by_minutes)
 
-    def _plot(self, top: float, left: Axis | None, right: Axis | None) -> QRectF:
-        """Return the rectangle between the axes."""
+    def _plot(self, left: Axis | None, right: Axis | None) -> QRectF:
+        """Return the rectangle between the axes, below the legend."""
         metrics = self.fontMetrics()
 
         def room(axis: Axis | None) -> int:
@@ -127,27 +131,56 @@ class Chart(QWidget):
             widths = [metrics.horizontalAdvance(write(tick, axis)) for tick in ticks]
             return int(max(widths, default=GAP)) + 2 * GAP
 
+        top = self._legend_places()[-1].y() + metrics.height() * 1.5
         height = self.height() - top - metrics.height() * 2 - GAP
         return QRectF(room(left), top, max(self.width() - room(left) - room(right), 10), max(height, 10))
 
-    def _paint_legend(self, painter: QPainter) -> float:
-        """Write what each colour is, with its latest value, and return where the plot begins."""
-        metrics, dash = self.fontMetrics(), 14
+    def _pointed(self, plot: QRectF, across: Axis) -> list[tuple[Line, Point]]:
+        """Return what is under the pointer; nothing where it is not on the plot."""
+        if self._pointer is None or not plot.left() <= self._pointer <= plot.right():
+            return []
+        return self.values_at(self._asked(plot, across))
+
+    def _asked(self, plot: QRectF, across: Axis) -> float:
+        share = ((self._pointer or 0) - plot.left()) / plot.width()
+        return float(across.low + share * (across.high - across.low))
+
+    def _moment(self, pointed: list[tuple[Line, Point]], plot: QRectF, across: Axis) -> str:
+        """Say when the nearest of some points was."""
+        asked = self._asked(plot, across)
+        nearest = min((point for _, point in pointed), key=lambda point: abs(self._place(point) - asked))
+        text: str = self.tr("step {0} \u00b7 {1} min").format(f"{nearest.step:,.0f}", f"{nearest.minutes:.1f}")
+        return text
+
+    def _legend_text(self, line: Line, point: Point) -> str:
+        value = f"{point.value:.2f}" if line.is_score else write(point.value)
+        floor = "" if line.floor is None else " " + self.tr("(pixels {0})").format(f"{line.floor:.2f}")
+        return f"{line.title} {value}{floor}"
+
+    def _legend_places(self) -> list[QPointF]:
+        """Place the entries of the legend with their latest values, in as many rows as they need."""
+        metrics, places = self.fontMetrics(), []
         x, y = float(GAP), float(GAP)
         for line in self.lines:
-            text = _read_off(line, line.points[-1])
-            if line.floor is not None:
-                text += " " + self.tr("(pixels {0})").format(f"{line.floor:.2f}")
-            width = dash + GAP + metrics.horizontalAdvance(text)
+            width = DASH + GAP + metrics.horizontalAdvance(self._legend_text(line, line.points[-1]))
             if x + width > self.width() and x > GAP:
                 x, y = float(GAP), y + metrics.height()
-            painter.setPen(self._pen(line))
-            painter.drawLine(QPointF(x, y + metrics.height() / 2), QPointF(x + dash, y + metrics.height() / 2))
-            painter.setPen(self.palette().color(QPalette.ColorRole.WindowText))
-            shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, int(self.width() - x - dash - 2 * GAP))
-            painter.drawText(QPointF(x + dash + GAP, y + metrics.ascent()), shown)
+            places.append(QPointF(x, y))
             x += width + 3 * GAP
-        return float(y + metrics.height() * 1.5)
+        return places
+
+    def _paint_legend(self, painter: QPainter, pointed: list[tuple[Line, Point]]) -> None:
+        """Write what each colour is, with the value under the pointer or else the latest one."""
+        metrics = self.fontMetrics()
+        points = [point for _, point in pointed] or [line.points[-1] for line in self.lines]
+        for line, point, place in zip(self.lines, points, self._legend_places()):
+            middle = place.y() + metrics.height() / 2
+            painter.setPen(self._pen(line))
+            painter.drawLine(QPointF(place.x(), middle), QPointF(place.x() + DASH, middle))
+            painter.setPen(self.palette().color(QPalette.ColorRole.WindowText))
+            text, x = self._legend_text(line, point), place.x() + DASH + GAP
+            text = metrics.elidedText(text, Qt.TextElideMode.ElideRight, int(self.width() - x))
+            painter.drawText(QPointF(x, place.y() + metrics.ascent()), text)
 
     def _paint_grid(self, painter: QPainter, plot: QRectF, across: Axis, left: Axis | None, right: Axis | None) -> None:
         metrics = self.fontMetrics()
@@ -171,8 +204,6 @@ class Chart(QWidget):
             painter.setPen(QPen(self._faint(60), 1))
             painter.drawLine(QPointF(x, plot.bottom()), QPointF(x, plot.bottom() + GAP))
             self._write_centred(painter, x, plot.bottom() + GAP, write(tick, across))
-        title = self.tr("minutes") if self.by_minutes else self.tr("steps")
-        self._write_centred(painter, plot.center().x(), plot.bottom() + GAP + metrics.height() * 0.9, title)
 
     def _write_centred(self, painter: QPainter, x: float, y: float, text: str) -> None:
         width = self.fontMetrics().horizontalAdvance(text)
@@ -199,30 +230,6 @@ class Chart(QWidget):
         x = plot.left() + across.share(self._place(point)) * plot.width()
         return QPointF(x, plot.bottom() - axis.share(point.value) * plot.height())
 
-    def _paint_pointer(self, painter: QPainter, plot: QRectF, across: Axis) -> None:
-        """Write the values under the pointer into a box on the side that has room."""
-        x = float(self._pointer or 0)
-        asked = across.low + (x - plot.left()) / plot.width() * (across.high - across.low)
-        found = self.values_at(asked)
-        nearest = min((point for _, point in found), key=lambda point: abs(self._place(point) - asked))
-        texts = [self.tr("step {0} \u00b7 {1} min").format(f"{nearest.step:,.0f}", f"{nearest.minutes:.1f}")]
-        texts += [_read_off(line, point) for line, point in found]
-        metrics = self.fontMetrics()
-        width = max(metrics.horizontalAdvance(text) for text in texts) + 4 * GAP
-        box = QRectF(x + 2 * GAP, plot.top(), width, metrics.height() * len(texts) + GAP)
-        if box.right() > self.width():
-            box.moveRight(max(x - 2 * GAP, width))
-        painter.setPen(QPen(self._faint(), 1))
-        painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-        behind = QColor(self.palette().color(QPalette.ColorRole.ToolTipBase))
-        behind.setAlpha(BOX_STRENGTH)
-        painter.setBrush(behind)
-        painter.drawRoundedRect(box, 3, 3)
-        painter.setPen(self.palette().color(QPalette.ColorRole.ToolTipText))
-        for number, text in enumerate(texts):
-            y = box.top() + GAP / 2 + metrics.ascent() + metrics.height() * number
-            painter.drawText(QPointF(box.left() + 2 * GAP, y), text)
-
     def _pen(self, line: Line) -> QPen:
         is_dark = self.palette().color(QPalette.ColorRole.Window).lightness() < 128
         return QPen(QColor((COLOURS_ON_DARK if is_dark else COLOURS)[line.colour]), 1.6)
@@ -231,7 +238,3 @@ class Chart(QWidget):
         colour = QColor(self.palette().color(QPalette.ColorRole.WindowText))
         colour.setAlpha(strength)
         return colour
-
-
-def _read_off(line: Line, point: Point) -> str:
-    return f"{line.title} {point.value:.2f}" if line.is_score else f"{line.title} {write(point.value)}"

@@ -73,8 +73,7 @@ def train(
     Args:
         batch: makes the sample of a step, the same for the same step; called in other threads, ahead of the steps.
         validate: makes the sample of a step that is not learned from.
-        watchers: are shown the method after each step, and look when it is time; they leave it, and the random
-            numbers, as they were.
+        watchers: see the method after each step; they leave it and the random numbers as they were.
 
     Returns:
         Where the training stands at its end.
