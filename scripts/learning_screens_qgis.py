@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import qgis.utils
-from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.core import QgsApplication, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QEvent, QPoint, QPointF, QRect, Qt, QTimer
-from qgis.PyQt.QtGui import QColor, QMouseEvent, QPainter, QPalette, QPixmap
+from qgis.PyQt.QtGui import QColor, QMouseEvent, QPainter, QPixmap
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget
 from qgis.utils import iface
@@ -116,11 +116,10 @@ def chart(dock: Any, folder: str) -> Iterator[Step]:
         card.quantity.setCurrentIndex(index)
         picture(f"chart_{card.quantity.currentData()}", card)
     card.quantity.setCurrentIndex(0)
-    card.setPalette(dark())
-    card.setAutoFillBackground(True)
-    yield pause(0.5)
+    QgsApplication.setUITheme("Night Mapping")
+    yield pause(1)
     hover(card.chart, 0.3)
-    picture("chart_dark", card)
+    picture("dock_dark", dock)
 
 
 def hover(widget: Any, share: float) -> None:
@@ -128,15 +127,6 @@ def hover(widget: Any, share: float) -> None:
     none = Qt.MouseButton.NoButton
     event = QMouseEvent(QEvent.Type.MouseMove, place, none, none, Qt.KeyboardModifier.NoModifier)
     QApplication.sendEvent(widget, event)
-
-
-def dark() -> QPalette:
-    palette = QPalette(QColor("#2b2b2b"), QColor("#1e1e1e"))
-    roles = QPalette.ColorRole
-    for role in (roles.WindowText, roles.Text, roles.ButtonText, roles.ToolTipText):
-        palette.setColor(role, QColor("#e6e6e6"))
-    palette.setColor(roles.ToolTipBase, QColor("#3a3a3a"))
-    return palette
 
 
 def join(shots: list[QPixmap], titles: list[str]) -> None:

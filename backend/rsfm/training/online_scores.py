@@ -77,8 +77,8 @@ class OnlineScores:
         if self._last is None or self._floor is None:
             return ""
         return (
-            f"Mean IoU on held-out blocks of your labels: linear probe {self._last.probe:.2f} (raw pixels "
-            f"{self._floor.probe:.2f}), nearest neighbours {self._last.knn:.2f} (raw pixels {self._floor.knn:.2f})."
+            f"Linear probe {self._last.probe:.2f}, raw pixels {self._floor.probe:.2f} (mean IoU on held-out blocks of "
+            f"your labels). Nearest neighbours {self._last.knn:.2f}, raw pixels {self._floor.knn:.2f}."
         )
 
     def _judge(self, source: Source) -> Scores:

@@ -147,7 +147,7 @@ def test_scores_tell_texture_from_its_absence_where_pixels_cannot(field, tmp_pat
     assert len(found["probe_miou_pixels"]) == 1
     assert found["probe_miou_pixels"][0][1] < 0.6
     assert found["probe_miou"][-1][1] > 0.85
-    probe = f"linear probe {found['probe_miou'][-1][1]:.2f} (raw pixels {found['probe_miou_pixels'][0][1]:.2f})"
+    probe = f"Linear probe {found['probe_miou'][-1][1]:.2f}, raw pixels {found['probe_miou_pixels'][0][1]:.2f} "
     assert probe in runs.read(folder)["result"]["sentence"]
     assert found["knn_miou"][-1][0] == runs.read(folder)["result"]["steps"]
 
