@@ -55,6 +55,7 @@ class LearningMap:
         self._batch = 1 if device == "cpu" else BATCH
         self._memory = run.checkpoints / "learning_map.npz"
         self._known: tuple[Spot, Values] | None = _recall(self._memory)
+        self._shown = set(maps(run.outputs)[-1:])  # a resumed training's; it may be on the map
         self._side = LARGEST if self._known is None else max(self._known[0].window[2:])
 
     def __call__(self, encoder: Encoder, position: Position, seconds: float) -> None:
@@ -136,7 +137,7 @@ class LearningMap:
         path = folder / f"step_{step:08}.tif"
         write_raster(path, colours_KHW, {"crs": grid.crs, "transform": grid.transform, "nodata": 0})
         _write_picture(path.with_suffix(".png"), colours_KHW)
-        thin(self._run.outputs)
+        thin(self._run.outputs, self._shown)
         self._run.preview(KIND, path, str(self._run.previews / "learning-map"), title(path))
 
 
@@ -150,9 +151,9 @@ def title(path: Path) -> str:
     return f"What the encoder sees, step {int(path.stem.removeprefix('step_')):,}"
 
 
-def thin(outputs: Path) -> None:
-    """Keep the first and the last map and the others spread evenly between them, at most so many."""
-    while len(kept := maps(outputs)) > MOST_MAPS:
+def thin(outputs: Path, shown: set[Path]) -> None:
+    """Keep what is shown, the first and the last map and the others spread evenly between them, at most so many."""
+    while len(kept := [path for path in maps(outputs) if path not in shown]) > MOST_MAPS:
         steps = [int(path.stem.removeprefix("step_")) for path in kept]
         gaps = [after - before for before, after in zip(steps, steps[2:], strict=False)]
         crowded = kept[1 + gaps.index(min(gaps))]

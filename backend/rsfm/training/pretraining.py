@@ -15,7 +15,7 @@ from rsfm.model_file import Card, build_encoder
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
 from rsfm.training.loop import make_budget, train
-from rsfm.training.watchers import make_watchers
+from rsfm.training.watchers import NOBODY, make_watchers
 from rsfm.training.window_source import WindowSource, open_windows
 
 
@@ -31,8 +31,8 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         batches = source.batches(method, run)
         run.progress(0, f"{source.windows} windows of {config.window} px in {len(source.names)} raster(s)")
         budget = make_budget(config.training, source.windows)
-        watchers = make_watchers(config, source, method, budget, device, run)
         fabric = Fabric(accelerator=device.split(":")[0], devices=_indices(device), precision=precision(device))
+        watchers = make_watchers(config, source, method, budget, device, run) if fabric.is_global_zero else NOBODY
         try:
             position = train(
                 method, batches.learn, config.training, budget, fabric, run, batches.validate, watchers.all

@@ -37,6 +37,10 @@ class Watchers(NamedTuple):
             self.map.report()
 
 
+NOBODY = Watchers((), None, None)
+"""Of processes that only help to train."""
+
+
 def make_watchers(
     config: PretrainConfig, source: WindowSource, method: Method, budget: Budget, device: str, run: Run
 ) -> Watchers:

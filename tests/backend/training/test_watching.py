@@ -280,6 +280,10 @@ def test_maps_are_thinned_evenly_and_their_pictures_are_small(field, tmp_path, m
     pictures = [imread(path.with_suffix(".png")).shape for path in maps(run.outputs)]
     assert set(pictures) == {(32, 32, 3)}
     assert len(list((run.outputs / "learning").iterdir())) == 16
+    resumed = map_of(run, field[0])
+    for step in range(30, 60):
+        resumed(Fixed(np.eye(4, 3)), Position(step * 10), 100)
+    assert run.outputs / "learning" / "step_00000290.tif" in maps(run.outputs)  # it may be on the map
 
 
 class Watched:
