@@ -18,6 +18,7 @@ from rsfm_qgis.gui.axis import Axis, score_axis, value_axis, write
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
 COLOURS_ON_DARK = ("#56b4e9", "#e69f00", "#2fc59a", "#e59ac6")
 """Okabe and Ito's, and lighter ones for dark themes: of the quantity, the same on held-out ground, and two scores."""
+INK, INK_ON_DARK, READABLE = "#202020", "#d0d0d0", 90
 GAP, DASH = 4, 14
 DOT = 2.5
 FEW_POINTS = 40
@@ -177,7 +178,7 @@ class Chart(QWidget):
             middle = place.y() + metrics.height() / 2
             painter.setPen(self._pen(line))
             painter.drawLine(QPointF(place.x(), middle), QPointF(place.x() + DASH, middle))
-            painter.setPen(self.palette().color(QPalette.ColorRole.WindowText))
+            painter.setPen(self._ink())
             text, x = self._legend_text(line, point), place.x() + DASH + GAP
             text = metrics.elidedText(text, Qt.TextElideMode.ElideRight, int(self.width() - x))
             painter.drawText(QPointF(x, place.y() + metrics.ascent()), text)
@@ -231,10 +232,21 @@ class Chart(QWidget):
         return QPointF(x, plot.bottom() - axis.share(point.value) * plot.height())
 
     def _pen(self, line: Line) -> QPen:
-        is_dark = self.palette().color(QPalette.ColorRole.Window).lightness() < 128
-        return QPen(QColor((COLOURS_ON_DARK if is_dark else COLOURS)[line.colour]), 1.6)
+        return QPen(QColor((COLOURS_ON_DARK if self._is_dark() else COLOURS)[line.colour]), 1.6)
+
+    def _is_dark(self) -> bool:
+        return bool(self.palette().color(QPalette.ColorRole.Window).lightness() < 128)
+
+    def _ink(self) -> QColor:
+        """Return the colour of text; QGIS's dark theme leaves the palette's own unreadable on its background."""
+        text, behind = (
+            self.palette().color(role) for role in (QPalette.ColorRole.WindowText, QPalette.ColorRole.Window)
+        )
+        if abs(text.lightness() - behind.lightness()) >= READABLE:
+            return QColor(text)
+        return QColor(INK_ON_DARK if self._is_dark() else INK)
 
     def _faint(self, strength: int = 170) -> QColor:
-        colour = QColor(self.palette().color(QPalette.ColorRole.WindowText))
+        colour = self._ink()
         colour.setAlpha(strength)
         return colour

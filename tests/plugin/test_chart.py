@@ -146,6 +146,9 @@ def test_lines_and_scores_are_drawn_at_300_pixels_in_bright_and_dark(qgis_app):
     chart.setPalette(palette)
     assert colours(chart, "#56b4e9") > 150
     assert colours(chart, "#0072b2") < 50
+    palette.setColor(QPalette.ColorRole.WindowText, QColor("#000000"))  # as QGIS's own dark theme has it
+    chart.setPalette(palette)
+    assert colours(chart, "#d0d0d0") > 100
 
 
 def test_what_is_under_the_pointer_is_read_off(qgis_app):
