@@ -14,6 +14,7 @@ from rsfm_qgis.gui.axis import Axis, score_axis, value_axis, write
 from rsfm_qgis.gui.chart import Chart, Line
 from rsfm_qgis.gui.chart_card import ChartCard
 from rsfm_qgis.gui.chart_place import ChartPlace
+from rsfm_qgis.gui.run_strip import RunStrip
 from rsfm_qgis.runs import RunState
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -249,3 +250,19 @@ def test_a_live_run_brings_its_chart_to_its_page_and_a_closed_one_stays_closed(c
     workspace.runs._runs[str(folder)] = ended
     workspace.runs.changed.emit(str(folder))
     assert card.isVisible()
+
+
+def test_the_row_of_a_run_with_numbers_offers_its_chart(workspace, tmp_path):
+    strip, asked = RunStrip(workspace.runs), []
+    strip.wants_chart.connect(asked.append)
+    for name in ("with", "without"):
+        folder = str(tmp_path / name)
+        tell(tmp_path / name)
+        workspace.runs._runs[folder] = RunState(folder, "pretrain", name, "done")
+    (tmp_path / "with" / "tensorboard").mkdir()
+    strip.show_runs()
+    assert strip.rows[str(tmp_path / "without")].chart.isHidden()
+    button = strip.rows[str(tmp_path / "with")].chart
+    assert not button.isHidden()
+    button.click()
+    assert asked == [str(tmp_path / "with")]
