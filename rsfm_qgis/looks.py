@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ def look(workspace: Workspace) -> dict[str, Any] | None:
         "crs": crs.authid() or crs.toWkt(),
         "project": workspace.project.fileName(),
     }
+
+
+def keep(folder: str, workspace: Workspace) -> None:
+    """Tell a run that goes on what is on the screen now, where it was told before."""
+    now, path = look(workspace), Path(folder) / LOOK
+    if now is None or now["bounds"] is None or not path.is_file():
+        return
+    partial = path.with_name(f".{LOOK}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(now), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
 
 
 def is_looked_at(folder: str, project: Any) -> bool:

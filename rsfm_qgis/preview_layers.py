@@ -39,7 +39,7 @@ def show(project: QgsProject, folder: str, title: str, preview: Output, only_the
     group = layers.find_group(project, folder) or layers.add_group(project, title, folder)
     project.addMapLayer(layer, False)
     is_small = any(node.layer().customProperty(KEY) for node in group.findLayers() if node.layer() is not None)
-    group.insertLayer(1 if is_small else 0, layer).setExpanded(not is_small)
+    group.insertLayer(1 if is_small else 0, layer).setExpanded(layers.kind_of(preview).is_unfolded and not is_small)
     group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
     group.setExpanded(True)
     return True

@@ -84,11 +84,29 @@ class Job(NamedTuple):
     fields: tuple[Field, ...]
 
 
+class Measure(NamedTuple):
+    """What a number that a run reports is called, and what it means."""
+
+    title: str
+    text: str
+
+
 @lru_cache(maxsize=1)
 def jobs() -> dict[str, Job]:
     """Read every job, by name."""
-    described = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    return {name: read_job(name, job) for name, job in described["jobs"].items()}
+    return {name: read_job(name, job) for name, job in _described()["jobs"].items()}
+
+
+@lru_cache(maxsize=1)
+def measures() -> dict[str, Measure]:
+    """Read what the numbers of runs mean, by name."""
+    return {name: Measure(**measure) for name, measure in _described()["measures"].items()}
+
+
+@lru_cache(maxsize=1)
+def _described() -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    return described
 
 
 def read_job(name: str, described: dict[str, Any]) -> Job:

@@ -55,6 +55,16 @@ MEANINGS = {
         "Spread", "How close windows lie to their nearest neighbour. Lower is farther apart, which is better."
     ),
     "pixel": Meaning("Pixel", "Error of the hidden patches' pixels. Lower is better."),
+    "knn_miou": Meaning(
+        "Nearest neighbours",
+        "Mean IoU on held-out blocks of your labels, by a vote of the 20 nearest features. From 0 to 1, all right.",
+    ),
+    "probe_miou": Meaning(
+        "Linear probe",
+        "Mean IoU on held-out blocks of your labels, by a linear head on the features. From 0 to 1, all right.",
+    ),
+    "knn_miou_pixels": Meaning("Nearest neighbours on raw pixels", "The floor that learned features must pass."),
+    "probe_miou_pixels": Meaning("Linear probe on raw pixels", "The floor that learned features must pass."),
     "gsd": Meaning("Pixel size", "How wrong the guess of the pixel size is, as a squared error. Lower is better."),
     "learning_rate": Meaning(
         "Learning rate",

@@ -1,12 +1,14 @@
-"""What the plugin must know of the backend, as JSON: every job with its parameters, and nothing that a machine decides.
+"""What the plugin must know of the backend, as JSON: the jobs with their parameters, and what the numbers of runs mean.
 
-`make schema` writes it into the plugin, so that forms and toolbox exist before the backend is installed.
+Nothing in it is decided by a machine. `make schema` writes it into the plugin, so that forms and toolbox exist before
+the backend is installed.
 """
 
 import inspect
 from typing import Any
 
 from rsfm import PROTOCOL, __version__, jobs, methods, registry
+from rsfm.curves import MEANINGS
 from rsfm.job import Job
 from rsfm.method import Method
 
@@ -19,6 +21,7 @@ def describe() -> dict[str, Any]:
         "protocol": PROTOCOL,
         "version": __version__,
         "jobs": {name: describe_job(job) for name, job in found.items()},
+        "measures": {name: meaning._asdict() for name, meaning in MEANINGS.items()},
     }
 
 

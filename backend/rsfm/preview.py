@@ -102,7 +102,7 @@ class Preview:
         try:
             self._run.previews.mkdir(parents=True, exist_ok=True)
             kind = self._show.writer.kind
-            _write(
+            write_raster(
                 path,
                 self._pixels_CHW,
                 {"crs": self._grid.crs, "transform": self._grid.transform, "nodata": kind.nodata},
@@ -154,7 +154,7 @@ def view_window(run: Run, grid: Grid, whole: Window, work: Callable[[Window], fl
     Returns:
         The pixels of the raster; None where it is not on the screen, or too small to do anything twice.
     """
-    window = _on_screen(run.look or {}, grid)
+    window = on_screen(run.look or {}, grid)
     if window is None:
         return None
     window, most = window.intersection(whole), MOST_WORK * work(whole)
@@ -167,7 +167,7 @@ def view_window(run: Run, grid: Grid, whole: Window, work: Callable[[Window], fl
     return None
 
 
-def _on_screen(look: dict[str, Any], grid: Grid) -> Window | None:
+def on_screen(look: dict[str, Any], grid: Grid) -> Window | None:
     """Return the pixels that enclose what is looked at, which may lie outside the raster."""
     bounds = look.get("bounds")
     if not bounds:
@@ -194,10 +194,10 @@ def empty_previews(folder: Path) -> None:
                 place = {"crs": file.crs, "nodata": file.nodata}
                 place["transform"] = file.transform @ Affine.scale(file.width, file.height)
                 empty_CHW = np.full((file.count, 1, 1), file.nodata, file.dtypes[0])
-            _write(path, empty_CHW, place)
+            write_raster(path, empty_CHW, place)
 
 
-def _write(path: Path, pixels_CHW: NDArray[Any], place: dict[str, Any]) -> None:
+def write_raster(path: Path, pixels_CHW: NDArray[Any], place: dict[str, Any]) -> None:
     """Write a small raster under another name first, so that nobody opens half of it."""
     partial = path.with_name(f"{path.stem}.partial.tif")
     bands, height, width = pixels_CHW.shape

@@ -5,6 +5,7 @@
     control        "stop" or "cancel"      outputs/     what the user gets     checkpoints/  what a restart needs
     look.json      what is on the screen   previews/    what can be seen of outputs before they are whole
     report.html    for people              shown/       what only the run itself could draw for the report
+    tensorboard/   the numbers of a training, for TensorBoard
 
 No torch here: the server reads runs, and must start at once.
 """
@@ -218,6 +219,7 @@ class Run:
         self._events = open(folder / "events.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._started = time.monotonic()
         self._last_progress = -1.0
+        self._scalars: Any = None
 
     def emit(self, type: str, **event: Any) -> None:
         """Append an event: progress, metric, preview, output, warning, error or done."""
@@ -228,6 +230,10 @@ class Run:
                 self._listener(event)
             except OSError:  # whoever listened is gone, such as QGIS or a terminal: the run goes on
                 self._listener = None
+        if type == "metric":
+            self._keep(event)
+        elif type == "done" and self._scalars is not None:
+            self._scalars.close()
 
     def progress(self, fraction: float, message: str = "", eta_seconds: float | None = None) -> None:
         """Report how far the run is, from 0 to 1; at most five times a second."""
@@ -305,6 +311,14 @@ class Run:
         except OSError:
             return
         raise Cancelled if how.strip() == "cancel" else Stopped
+
+    def _keep(self, metric: dict[str, Any]) -> None:
+        """Write a number for TensorBoard, whose library is loaded where there is one to write."""
+        if self._scalars is None:
+            from rsfm.scalars import ScalarFile
+
+            self._scalars = ScalarFile(self.folder)
+        self._scalars.add(metric["name"], metric["step"], metric["value"])
 
 
 def claim(folder: Path) -> None:

@@ -9,6 +9,8 @@ from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtGui import QShowEvent
 from qgis.PyQt.QtWidgets import QComboBox, QSplitter, QStackedWidget, QTabWidget, QVBoxLayout, QWidget
 
+from rsfm_qgis.gui.chart_card import ChartCard
+from rsfm_qgis.gui.chart_place import ChartPlace
 from rsfm_qgis.gui.device_chip import DeviceChip
 from rsfm_qgis.gui.editor import Workspace, shrinkable
 from rsfm_qgis.gui.imagery.page import ImageryPage
@@ -22,7 +24,7 @@ IMAGERY = "imagery"
 PAGES = (IMAGERY, "pretrain", "fine_tune", "map", "change", "explore")
 NARROWEST = 280
 SHORT_PAGE = 90
-STRIP_LINES = 9
+CHART_LINES, STRIP_LINES = 13, 9
 TAB_STYLE = "QTabBar::tab { padding: 4px 5px; }"  # so that all tabs fit a narrow dock
 
 
@@ -38,12 +40,16 @@ class Dock(QgsDockWidget):
         self.chip = DeviceChip(workspace.client, open_options)
         self.tabs = QTabWidget()
         self.strip = RunStrip(workspace.runs)
+        self.chart = ChartCard()
         self.panels: dict[str, JobPanel] = {}
         self._pages: dict[str, JobPage] = {}
         self.imagery = ImageryPage(workspace)
         self.imagery.warned.connect(self.results.warn)
         self._add_pages()
         self._lay_out()
+        self.charts = ChartPlace(self.chart, workspace.runs, self._page, self)
+        self.tabs.currentChanged.connect(self.charts.choose)
+        self.strip.wants_chart.connect(self.charts.open)
         self.strip.wants_show.connect(self.results.show)
         self.strip.wants_report.connect(self.results.open_report)
         self.strip.wants_log.connect(self.results.open_log)
@@ -91,10 +97,12 @@ class Dock(QgsDockWidget):
         self.tabs.setMinimumHeight(SHORT_PAGE)
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self.tabs)
+        splitter.addWidget(self.chart)
         splitter.addWidget(self.strip)
         splitter.setStretchFactor(0, 1)
         splitter.setChildrenCollapsible(False)
-        splitter.setSizes([1000, self.fontMetrics().height() * STRIP_LINES])
+        line = self.fontMetrics().height()
+        splitter.setSizes([1000, line * CHART_LINES, line * STRIP_LINES])
         content = QWidget()
         content.setMinimumWidth(NARROWEST)
         layout = QVBoxLayout(content)
@@ -103,6 +111,11 @@ class Dock(QgsDockWidget):
         layout.addWidget(self.chip)
         layout.addWidget(splitter, 1)
         self.setWidget(content)
+
+    def _page(self) -> str:
+        """Name the page that is open."""
+        shown = self.tabs.currentWidget()
+        return next((name for name, page in self._pages.items() if page is shown), IMAGERY)
 
     def _start(self, job: str, config: dict[str, Any], title: str) -> None:
         panel = self.panels[job]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from qgis.PyQt.QtCore import QObject
+from qgis.PyQt.QtCore import QObject, QTimer
 
-from rsfm_qgis import layers, preview_layers
+from rsfm_qgis import layers, looks, preview_layers
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.turns import Turns
-from rsfm_qgis.looks import is_looked_at
+
+MOVED_MILLISECONDS = 700
 
 
 class GrowingLayers(QObject):
@@ -26,6 +27,12 @@ class GrowingLayers(QObject):
         self._dismissed: set[str] = set()
         workspace.runs.listed.connect(self._take_up)
         workspace.runs.changed.connect(self._see)
+        self._moved = QTimer(self)
+        self._moved.setSingleShot(True)
+        self._moved.setInterval(MOVED_MILLISECONDS)
+        self._moved.timeout.connect(self._look_again)
+        if workspace.canvas is not None:
+            workspace.canvas.extentsChanged.connect(self._moved.start)
 
     def follow(self, folder: str) -> None:
         """Show a run while it goes on, and what it made at its end."""
@@ -52,10 +59,17 @@ class GrowingLayers(QObject):
             if run.folder in self._known:
                 continue
             self._known.add(run.folder)
-            if run.is_live and is_looked_at(run.folder, self._workspace.project):
+            if run.is_live and looks.is_looked_at(run.folder, self._workspace.project):
                 self.follow(run.folder)
             elif not run.is_live and preview_layers.find(self._workspace.project, run.folder):
                 self._turns.add(self.finish(run.folder))
+
+    def _look_again(self) -> None:
+        """Tell runs where the canvas is now."""
+        for folder in self._followed:
+            run = self._workspace.runs.get(folder)
+            if run is not None and run.is_live:
+                looks.keep(folder, self._workspace)
 
     def _see(self, folder: str) -> None:
         run = self._workspace.runs.get(folder)

@@ -19,6 +19,7 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
+from rsfm_qgis.gui.chart_place import has_chart
 from rsfm_qgis.gui.elided_label import ElidedLabel
 from rsfm_qgis.runs import RunList, RunState, local_time
 
@@ -42,10 +43,11 @@ THEME_ICONS = {
 class RunStrip(QWidget):
     """The newest runs, or all of them.
 
-    Signals, with the folder of a run: wants_show, wants_report, wants_log.
+    Signals, with the folder of a run: wants_show, wants_chart, wants_report, wants_log.
     """
 
     wants_show = pyqtSignal(str)
+    wants_chart = pyqtSignal(str)
     wants_report = pyqtSignal(str)
     wants_log = pyqtSignal(str)
 
@@ -127,6 +129,7 @@ class RunRow(QFrame):
         self.cancel = self._button(self.tr("Cancel"), self.tr("End the run and discard what it made"))
         self.resume = self._button(self.tr("Resume"), self.tr("Go on where the run ended"))
         self.show_button = self._button(self.tr("Show"), self.tr("Show the run's layers on the map"))
+        self.chart = self._button(self.tr("Chart"), self.tr("Show how the run's numbers went"))
         self.report = self._button(self.tr("Report"), self.tr("Open the run's report"))
         self.log = self._button(self.tr("Log"), self.tr("Open what the run printed"))
         self.discard = self._button(DISCARD, self.tr("Remove the run and what it made"))
@@ -135,6 +138,7 @@ class RunRow(QFrame):
         self.cancel.clicked.connect(self._cancel)
         self.resume.clicked.connect(self._resume)
         self.show_button.clicked.connect(self._show)
+        self.chart.clicked.connect(self._chart)
         self.report.clicked.connect(self._report)
         self.log.clicked.connect(self._log)
         self.discard.clicked.connect(self._discard)
@@ -152,6 +156,7 @@ class RunRow(QFrame):
         self.cancel.setVisible(run.is_live)
         self.resume.setVisible(run.state in {"stopped", "lost"} or (run.state == "failed" and _can_go_on(run)))
         self.show_button.setVisible(run.state in {"done", "stopped"} and _has_layers(run))
+        self.chart.setVisible(has_chart(run.folder))
         self.report.setVisible(run.state in {"done", "stopped"} and (Path(run.folder) / "report.html").is_file())
         self.log.setVisible(run.state in {"failed", "lost"})
         self.discard.setVisible(not run.is_live)
@@ -191,7 +196,8 @@ class RunRow(QFrame):
         first.setSpacing(4)
         first.addWidget(self._icon)
         first.addWidget(self._name, 1)
-        for button in (self.stop, self.cancel, self.resume, self.show_button, self.report, self.log, self.discard):
+        ends = (self.stop, self.cancel, self.resume)
+        for button in (*ends, self.show_button, self.chart, self.report, self.log, self.discard):
             first.addWidget(button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 1, 0, 3)
@@ -246,6 +252,9 @@ class RunRow(QFrame):
 
     def _show(self) -> None:
         self._strip.wants_show.emit(self._folder)
+
+    def _chart(self) -> None:
+        self._strip.wants_chart.emit(self._folder)
 
     def _report(self) -> None:
         self._strip.wants_report.emit(self._folder)

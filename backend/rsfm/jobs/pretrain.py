@@ -8,7 +8,7 @@ from rsfm import encoders, methods, registry
 from rsfm.encoder import Encoder
 from rsfm.job import Job, Preset
 from rsfm.method import Method
-from rsfm.params import Config, Device, Pixels, RasterPaths, Rectangle, Seed
+from rsfm.params import Config, Device, FieldName, OptionalVectorPath, Pixels, RasterPaths, Rectangle, Seed
 from rsfm.raster.sampling_config import SamplingConfig
 from rsfm.runs import Run
 from rsfm.training.config import TrainingConfig
@@ -32,6 +32,19 @@ class PretrainConfig(Config):
     window: Pixels = Field(40, ge=8, le=2048, description="Side of a window read from the raster.")
     sampling: SamplingConfig = Field(SamplingConfig(), description="Which windows are learned from.")
     area: Rectangle = Field(None, description="Learn from this part only; empty takes the whole raster.")
+    learning_map: bool = Field(
+        True,
+        title="Show learning map",
+        description="Show from time to time in colours what the encoder sees of the area on the screen, for about 1 % "
+        "of the time.",
+    )
+    labels: OptionalVectorPath = Field(
+        None,
+        title="Labels to watch by",
+        description="Polygons with a class, only to watch the training: scores on held-out blocks are drawn beside the "
+        "loss, and nothing is learned from them.",
+    )
+    class_field: FieldName = Field("class", description="Attribute of these polygons that holds the class.")
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
     seed: Seed = Field(0, description="The same seed gives the same windows and weights.")
 

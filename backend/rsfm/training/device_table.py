@@ -23,7 +23,7 @@ from rsfm.jobs.pretrain import Pretrain, PretrainConfig
 from rsfm.method import Dates, Sample
 from rsfm.plan import duration, size
 from rsfm.runs import Run
-from rsfm.training.loop import choose_memory_format
+from rsfm.training.learner import choose_memory_format
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.pretraining import build_method
 from rsfm.training.trial import CountingFit, Trial

@@ -10,15 +10,17 @@ import torch
 from lightning_fabric import Fabric
 from lightning_utilities.core.apply_func import apply_to_collection
 
+from rsfm.blocks.ranks import average, ranks
 from rsfm.errors import Stopped, UserError
 from rsfm.method import Loss, Method, Sample
 from rsfm.runs import Run
 from rsfm.training import checkpoint
-from rsfm.training.checkpoint import Position, Training
-from rsfm.training.checkpoint_writer import CheckpointWriter
+from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
 from rsfm.training.finite import NotFinite
-from rsfm.training.optimizer import make_optimizer
+from rsfm.training.fit import Fit
+from rsfm.training.learner import set_up
+from rsfm.training.lockstep import check_alike, check_all, in_step, mean_parts, same_time
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.step import take_step
 
@@ -77,7 +79,7 @@ def train(
     Args:
         batch: makes the sample of a step, the same for the same step; called in other threads, ahead of the steps.
         validate: makes the sample of a step that is not learned from.
-        watchers: look at the method after each checkpoint; they leave it and the random numbers as they were.
+        watchers: see the method after each step; they leave it and the random numbers as they were.
 
     Returns:
         Where the training stands at its end.
@@ -86,35 +88,36 @@ def train(
         Stopped, Cancelled: by the user; a stopped training has written its checkpoint.
         UserError: the loss is not finite.
     """
-    wrapped, optimizer, writer = _set_up(method, config, fabric, run)
-    position = writer.restore()
-    started = saved = time.monotonic()
-    reported = validated = 0.0
+    wrapped, optimizer, writer = set_up(method, config, fabric, run)
+    position, fit = writer.restore(), Fit(method, config, run, fabric)
+    check_alike(position)
+    saved = same_time(time.monotonic())
+    started, reported, validated = saved - position.seconds, 0.0, 0.0
     told: set[str] = set()
-    spent = position.seconds
-    with _named_checkpoint(run), writer, Prefetch(_pinned(batch, fabric), position.step, config.readers) as coming:
+    coming = Prefetch(_pinned(batch, fabric), position.step, config.readers)
+    with _named_checkpoint(run), writer, coming, in_step():
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
-            loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fabric)
+            loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fit)
             writer.finite.see(position.step, loss.total)
             _tell(loss, told, run)
-            method.after_step(progress)
-            now = time.monotonic()
-            position = Position(position.step + 1, spent + now - started, position.windows + len(sample.pixels_BCHW))
+            now = same_time(time.monotonic())
+            windows = position.windows + len(sample.pixels_BCHW) * ranks()
+            position = Position(position.step + 1, now - started, windows)
             if now - reported > METRIC_EVERY_SECONDS:
                 reported = now
-                _report(run, budget, position, loss)
+                _report(run, budget, position, loss, optimizer)
             if validate is not None and now - validated > VALIDATE_EVERY_SECONDS:
                 _validate(method, validate(position.step), progress, position, fabric, run)
-                validated = time.monotonic()
+                validated = same_time(time.monotonic())
             if now - saved > config.checkpoint_minutes * 60:
                 saved = now
                 writer.save(position)
-                for watch in watchers:
-                    watch(method, position)
+            for watch in watchers:
+                watch(method, position)
             writer.look()
             try:
-                run.check()
+                check_all(run)
             except Stopped:
                 writer.save(position)
                 writer.wait()
@@ -134,32 +137,9 @@ def validation_loss(method: Method, sample: Sample, progress: float) -> float:
     """Compute the loss of a sample and leave the method, and the random numbers to come, as they were."""
     state = {name: value.clone() for name, value in method.state_dict().items()}
     with torch.random.fork_rng():
-        total = float(method.loss(sample, progress).total)
+        total = float(average(method.loss(sample, progress).total))
     method.load_state_dict(state)
     return total
-
-
-def _set_up(method: Method, config: TrainingConfig, fabric: Fabric, run: Run) -> tuple[Any, Any, CheckpointWriter]:
-    """Bring a method to its device, ready to learn; return it as Fabric calls it, its optimizer, and its checkpoints.
-
-    In fp16 gradients are unscaled before they are clipped, which a fused optimizer would do too late. Samples stay in
-    fp32: autocast rounds what it multiplies, and rounded coordinates or pixel sizes would be other ones.
-    """
-    scaler = getattr(fabric.strategy.precision, "scaler", None)
-    wrapped, optimizer = fabric.setup(method, make_optimizer(method, config, fused=scaler is None))
-    wrapped.mark_forward_method("loss")
-    fabric.strategy.precision.convert_input = _as_it_is  # type: ignore[method-assign]
-    method.to(memory_format=_memory_format(method))
-    method.train()
-    return (
-        wrapped,
-        optimizer,
-        CheckpointWriter(run.checkpoints, Training(method, optimizer.optimizer, scaler), run.warning),
-    )
-
-
-def _as_it_is(data: Any) -> Any:
-    return data
 
 
 @contextmanager
@@ -182,14 +162,6 @@ def _pinned(batch: Callable[[int], Sample], fabric: Fabric) -> Callable[[int], S
     return lambda step: apply_to_collection(batch(step), torch.Tensor, torch.Tensor.pin_memory)
 
 
-def _memory_format(method: Method) -> torch.memory_format:
-    """Choose the order of the weights in memory: convolutions run up to twice as fast with channels last."""
-    if isinstance(wanted := getattr(method, "memory_format", None), torch.memory_format):
-        return wanted
-    convolves = any(parameter.ndim == 4 for parameter in method.parameters())
-    return torch.channels_last if convolves else torch.contiguous_format
-
-
 def _tell(loss: Loss, told: set[str], run: Run) -> None:
     """Tell the user what the method says, each sentence once."""
     for text in set(loss.warnings) - told:
@@ -197,10 +169,12 @@ def _tell(loss: Loss, told: set[str], run: Run) -> None:
         run.warning(text)
 
 
-def _report(run: Run, budget: Budget, position: Position, loss: Loss) -> None:
-    parts = {"loss": float(loss.total.detach()), **{name: float(value) for name, value in loss.parts.items()}}
+def _report(run: Run, budget: Budget, position: Position, loss: Loss, optimizer: Any) -> None:
+    own = {"loss": loss.total, **loss.parts}
+    parts = mean_parts({name: float(value) for name, value in own.items()})
     if not all(map(math.isfinite, parts.values())):
         return  # it is about to be said what the loss became
+    parts["learning_rate"] = optimizer.param_groups[0]["lr"]
     progress = budget.progress(position)
     left = position.seconds * (1 - progress) / progress if progress else None
     speed = position.windows / max(position.seconds, 1e-6)

@@ -20,7 +20,8 @@ from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
 from rsfm.training.fit import Measures
-from rsfm.training.loop import VALIDATE_EVERY_SECONDS, choose_memory_format, validation_loss
+from rsfm.training.learner import choose_memory_format
+from rsfm.training.loop import VALIDATE_EVERY_SECONDS, validation_loss
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.pretraining import build_method

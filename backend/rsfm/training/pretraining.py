@@ -18,6 +18,7 @@ from rsfm.training.checkpoint import Position
 from rsfm.training.fabric import make_fabric
 from rsfm.training.loop import make_budget, train
 from rsfm.training.recording import Recorder
+from rsfm.training.watchers import NOBODY, make_watchers
 from rsfm.training.window_source import WindowSource, open_windows
 
 
@@ -36,18 +37,24 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         budget = make_budget(config.training, source.windows)
         fabric = make_fabric(device)
         recorder = Recorder(config, source, batches, method, str(fabric.strategy.precision.precision), run)
+        watchers = make_watchers(config, source, method, budget, device, run) if rank() == 0 else NOBODY
         try:
-            position = train(method, batches.learn, config.training, budget, fabric, run, batches.validate)
+            position = train(
+                method, batches.learn, config.training, budget, fabric, run, batches.validate, watchers.all
+            )
         except Stopped:
             _save(card, method, run)
+            watchers.report()
             recorder.record(None)
             raise
+        watchers.finish(method, position)
         slow = source.advice(run, position.seconds)
         if slow:
             run.note(slow)
         path = _save(card, method, run, position)
         recorder.record(position)
-    return {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
+    done = {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
+    return {**watchers.result(), **done}
 
 
 def build_method(method: Any, encoder: Any, bands: int) -> Method:

@@ -58,6 +58,7 @@ class WindowSource(NamedTuple):
     """What is learned from.
 
     Attributes:
+        rasters: as they are read, until the stack is closed.
         names, footprints: of the rasters; footprints in degrees.
         gsd: metres a pixel of the first raster.
         units: pixels are scaled as a collection says.
@@ -70,6 +71,7 @@ class WindowSource(NamedTuple):
 
     bands: int
     band_names: tuple[str, ...]
+    rasters: tuple[EntryRaster, ...]
     names: tuple[str, ...]
     footprints: tuple[tuple[float, float, float, float], ...]
     gsd: float
@@ -125,6 +127,7 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
     return WindowSource(
         bands=sampler.bands,
         band_names=sampler.band_names,
+        rasters=tuple(sampler.rasters),
         names=tuple(raster.name for raster in sampler.rasters),
         footprints=tuple(entry.footprint for entry in sampler.entries if entry.footprint),
         gsd=sampler.rasters[0].grid.gsd,
