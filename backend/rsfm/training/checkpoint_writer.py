@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+from rsfm.blocks.ranks import rank
 from rsfm.errors import Cancelled, UserError
 from rsfm.training.checkpoint import Position, Training, load, snapshot, write
 from rsfm.training.finite import FiniteCheck
@@ -61,6 +62,8 @@ class CheckpointWriter:
         """
         self.wait()
         self.finite.settle()
+        if rank():  # the first process writes for all
+            return
         state = snapshot(self._training, position)
         self._writing = self._pool.submit(write, self._folder, state, self._go_on)
 

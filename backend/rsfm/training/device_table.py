@@ -23,7 +23,8 @@ from rsfm.jobs.pretrain import Pretrain, PretrainConfig
 from rsfm.method import Dates, Sample
 from rsfm.plan import duration, size
 from rsfm.runs import Run
-from rsfm.training.learner import choose_memory_format
+from rsfm.training.fabric import make_fabric
+from rsfm.training.learner import set_up
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.pretraining import build_method
 from rsfm.training.trial import CountingFit, Trial
@@ -71,15 +72,10 @@ def try_preset(name: str, bands: int, device: str) -> Row:
         raise UserError(f"There is no preset '{name}'.")
     config = PretrainConfig.model_validate({**preset.values, "rasters": ["noise"]})
     method = build_method(config.method, config.encoder, bands)
-    index = [int(device.split(":")[1])] if ":" in device else 1
-    fabric = Fabric(accelerator=device.split(":")[0], devices=index, precision=precision(device))
+    fabric = make_fabric(device)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         run = Run(runs.create(Path(folder), "pretrain", "table", {}))
-        optimizer: Any = make_optimizer(method, config.training)
-        wrapped, optimizer = fabric.setup(method, optimizer)
-        wrapped.mark_forward_method("loss")
-        method.to(memory_format=choose_memory_format(method))
-        method.train()
+        wrapped, optimizer, _ = set_up(method, config.training, fabric, run)
         trial = Trial(wrapped, optimizer, config.training, CountingFit(method, config.training, run, fabric))
         dates = method.dates
         cost = trial.run(lambda: noise(config.training.batch_size, bands, config.window, dates))

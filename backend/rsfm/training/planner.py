@@ -11,18 +11,17 @@ import torch
 from lightning_fabric import Fabric
 
 from rsfm import runs
-from rsfm.devices import choose_device, precision
+from rsfm.devices import choose_device
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Method
 from rsfm.plan import Facts, check_counts
 from rsfm.raster.decoding import GB
 from rsfm.runs import Run
-from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
+from rsfm.training.fabric import make_fabric
 from rsfm.training.fit import Measures
-from rsfm.training.learner import choose_memory_format
+from rsfm.training.learner import set_up
 from rsfm.training.loop import VALIDATE_EVERY_SECONDS, validation_loss
-from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.pretraining import build_method
 from rsfm.training.trial import Cost, CountingFit, Trial
@@ -47,8 +46,7 @@ def measure_pretraining(config: PretrainConfig) -> Facts:
         check_counts(source.windows, config.training)
         method = build_method(config.method, config.encoder, source.bands)
         batches = source.batches(method, run)
-        index = [int(device.split(":")[1])] if ":" in device else 1
-        fabric = Fabric(accelerator=device.split(":")[0], devices=index, precision=precision(device))
+        fabric = make_fabric(device)
         started, used = time.time() - psutil.Process().create_time(), time.process_time()
         cost, notes, saving = _try(method, batches, config, fabric, run)
         kept = sum(tensor.nbytes for tensor in (*method.encoder.state_dict().values(), *method.kept().values()))
@@ -77,11 +75,7 @@ def _try(
 ) -> tuple[Cost, tuple[str, ...], float]:
     """Take steps and write a checkpoint; returns what a step costs, what is to be said, and the seconds of writing."""
     training = config.training
-    optimizer: Any = make_optimizer(method, training)
-    wrapped, optimizer = fabric.setup(method, optimizer)
-    wrapped.mark_forward_method("loss")
-    method.to(memory_format=choose_memory_format(method))
-    method.train()
+    wrapped, optimizer, writer = set_up(method, training, fabric, run)
     fit = CountingFit(method, training, run, fabric)
     with Prefetch(batches.learn, 0, training.readers) as coming:
         cost = Trial(wrapped, optimizer, training, fit).run(coming.take)
@@ -91,7 +85,8 @@ def _try(
         share = (time.perf_counter() - started) / VALIDATE_EVERY_SECONDS
         cost = cost._replace(seconds=cost.seconds * (1 + share))
     started = time.perf_counter()
-    checkpoint.save(run.checkpoints, method, optimizer, Position())
+    with writer:
+        writer.save(Position())
     saving = time.perf_counter() - started
     notes = () if fit.measures == Measures() else (fit.describe(training.batch_size, fabric.device),)
     return cost, notes, saving

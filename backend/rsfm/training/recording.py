@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rsfm.blocks.ranks import rank
 from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Dates, Method, Sample
@@ -70,6 +71,8 @@ class Recorder:
         Raises:
             Cancelled: by the user.
         """
+        if rank():  # the first process tells for all
+            return
         seconds = STOPPED_SECONDS if position is None else max(MOST_SECONDS, MOST_SHARE * position.seconds)
         until = time.monotonic() + seconds
         steps = _reported_steps(self._run.folder) if position is None else position.step
@@ -107,7 +110,7 @@ class Recorder:
     @cached_property
     def _sample(self) -> Sample:
         """Windows of held-out ground if there is some, else of a batch that no training reaches."""
-        sample = (self._batches.validate or self._batches.learn)(UNUSED_STEP)
+        sample = self._batches.shown(UNUSED_STEP)
         dates = sample.dates and Dates(*(part.to(self._device) for part in sample.dates))
         pixels_BCHW, valid_BHW, gsd_B, _ = sample
         return Sample(pixels_BCHW.to(self._device), valid_BHW.to(self._device), gsd_B.to(self._device), dates)

@@ -18,11 +18,12 @@ from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.method import Method
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
-from rsfm.training.loop import CHECKPOINT_EVERY_SECONDS, Budget
+from rsfm.training.loop import Budget
 
 LOOKS, FEWEST_LOOKS = 10, 5
 """Looks at a short training: after each tenth of it, or each fifth where a look takes long, so that it can be followed
-from the first minute. A long one is looked at after each checkpoint."""
+from the first minute. A long one is looked at every few minutes."""
+LOOK_EVERY_SECONDS = 300
 MOST_TIME, MOST_TIME_SHORT = 0.01, 0.03
 """Share of the time for one kind of look, and that of a short training; what takes longer is done less often."""
 SHORT_SECONDS = 600
@@ -32,7 +33,7 @@ Look = Callable[[Encoder, Position, float], None]
 
 
 class Watching:
-    """A watcher of the loop: looks at the first step, then at each tenth of a short training or each checkpoint."""
+    """A watcher of the loop: looks at the first step, then at each tenth of a short training or every few minutes."""
 
     def __init__(self, look: Look, what: str, budget: Budget, run: Run) -> None:
         """Watch a training.
@@ -59,7 +60,7 @@ class Watching:
             return not self._failed
         share = self._budget.progress(position) - self._budget.progress(self._looked)
         waited = position.seconds - self._looked.seconds
-        is_time = share >= 1 / LOOKS or waited >= CHECKPOINT_EVERY_SECONDS
+        is_time = share >= 1 / LOOKS or waited >= LOOK_EVERY_SECONDS
         return is_time and waited >= self._cost / _most_time(self._seconds(position))
 
     def _seconds(self, position: Position) -> float:
@@ -70,7 +71,7 @@ class Watching:
         if self._failed:
             return
         seconds = self._seconds(position)
-        allowed = _most_time(seconds) * min(seconds / FEWEST_LOOKS, CHECKPOINT_EVERY_SECONDS)
+        allowed = _most_time(seconds) * min(seconds / FEWEST_LOOKS, LOOK_EVERY_SECONDS)
         is_first = self._looked is None
         self._looked, began = position, time.monotonic()
         try:

@@ -30,7 +30,7 @@ from rsfm.raster.plain_entry import plain_entry
 from rsfm.raster.reader import open_raster, short_name
 from rsfm.raster.statistics import Statistics
 from rsfm.raster.statistics_cache import cache_path
-from rsfm.raster.window_batch import Part, Windows
+from rsfm.raster.window_batch import WHOLE, Part, Windows
 from rsfm.runs import Run
 from rsfm.training.exchange import part_of_batches
 from rsfm.training.lockstep import first_alone
@@ -46,12 +46,14 @@ class Batches(NamedTuple):
     """Make the sample of a step, to learn from and to validate on; None where no ground is held out.
 
     Attributes:
-        drawn: draws the windows of a step as `learn` does.
+        drawn: draws the windows of a step as `learn` does, in one process.
+        shown: makes a sample to look at, of ground that is held out if there is some, in one process.
     """
 
     learn: MakeBatch
     validate: MakeBatch | None
     drawn: Callable[[int], Windows]
+    shown: MakeBatch
 
 
 class WindowSource(NamedTuple):
@@ -118,11 +120,12 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
 
         part = part_of_batches()
 
-        def make(drawn_from: CollectionSampler, step: int) -> Sample:
+        def make(drawn_from: CollectionSampler, step: int, part: Part = part) -> Sample:
             return _sample(drawn_from, normalise, step, config.training.batch_size, dates, dated, part)
 
         drawn = partial(sampler.batch, count=config.training.batch_size, dates=dates)
-        return Batches(partial(make, sampler), partial(make, held_out) if held_out else None, drawn)
+        shown = partial(make, held_out or sampler, part=WHOLE)
+        return Batches(partial(make, sampler), partial(make, held_out) if held_out else None, drawn, shown)
 
     return WindowSource(
         bands=sampler.bands,
