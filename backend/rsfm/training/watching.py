@@ -75,6 +75,7 @@ class Watching:
         is_first = self._looked is None
         self._looked, began = position, time.monotonic()
         try:
+            self._run.check()
             with undisturbed(method.encoder):
                 encoder = copy.deepcopy(method.encoder).requires_grad_(False).eval()
                 self._look(encoder, position, allowed)
