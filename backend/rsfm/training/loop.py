@@ -17,6 +17,7 @@ from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position, Training
 from rsfm.training.checkpoint_writer import CheckpointWriter
 from rsfm.training.config import TrainingConfig
+from rsfm.training.cpu_attention import fast_attention
 from rsfm.training.finite import NotFinite
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
@@ -92,7 +93,8 @@ def train(
     reported = validated = 0.0
     told: set[str] = set()
     spent = position.seconds
-    with _named_checkpoint(run), writer, Prefetch(_pinned(batch, fabric), position.step, config.readers) as coming:
+    coming = Prefetch(_pinned(batch, fabric), position.step, config.readers)
+    with _named_checkpoint(run), fast_attention(fabric.device), writer, coming:
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
             loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fabric)
