@@ -30,7 +30,7 @@ class Windows(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         path = self.paths[index % len(self.paths)]
         raster = self.opened.get(path) or self.opened.setdefault(path, rasterio.open(path))
-        row, column = random.randrange(raster.height - self.side), random.randrange(raster.width - self.side)
+        row, column = (random.randrange(extent - self.side) for extent in raster.shape)  # noqa: S311
         pixels_CHW = raster.read(window=Window(column, row, self.side, self.side))
         return self.make(Image.fromarray(np.ascontiguousarray(pixels_CHW.transpose(1, 2, 0))))
 

@@ -17,6 +17,7 @@ from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
+from rsfm.training.cpu_attention import fast_attention
 from rsfm.training.finite import NotFinite
 from rsfm.training.fit import Fit
 from rsfm.training.learner import set_up
@@ -95,7 +96,7 @@ def train(
     started, reported, validated = saved - position.seconds, 0.0, 0.0
     told: set[str] = set()
     coming = Prefetch(_pinned(batch, fabric), position.step, config.readers)
-    with _named_checkpoint(run), writer, coming, in_step():
+    with _named_checkpoint(run), fast_attention(method, fabric.device), writer, coming, in_step():
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
             loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fit)

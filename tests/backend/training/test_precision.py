@@ -9,8 +9,11 @@ from rsfm.method import Loss, Method, MethodConfig, Sample
 from rsfm.model_file import build_encoder
 from rsfm.runs import Run
 from rsfm.training.config import TrainingConfig
+from rsfm.training.cpu_attention import fast_attention
 from rsfm.training.loop import Budget, train
 from rsfm.training.pretraining import build_method
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from tests.backend.training.test_resume import config_of, draw
 
@@ -88,3 +91,38 @@ def test_steps_that_overflow_in_fp16_are_left_out_and_the_training_goes_on(tmp_p
     train(method, lambda step: sample, training, Budget(0, 3, 3), fabric, run)
     assert scaler.get_scale() == 2.0**57
     assert all(torch.equal(was, now) for was, now in zip(before, method.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_on_a_cpu_in_bf16_is_computed_in_fp32_and_given_back_in_bf16(masked):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 9, 8).bfloat16().requires_grad_() for _ in range(3))
+    mask = torch.randn(3, 9, 9).bfloat16() if masked else None
+    exact = functional.scaled_dot_product_attention(
+        query.float(), key.float(), value.float(), None if mask is None else mask.float()
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        with fast_attention(torch.device("cpu")):
+            ours = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    assert ours.dtype == plain.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, plain, rtol=0.02, atol=0.02)
+    assert torch.equal(ours, exact.bfloat16())
+
+
+def test_every_transformer_here_uses_fused_attention():
+    calls = []
+    fused = functional.scaled_dot_product_attention
+
+    class Counting(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            calls.append(func is fused)
+            return func(*args, **(kwargs or {}))
+
+    for name in ("mae", "satmae", "data2vec", "dino"):
+        config = config_of(name)
+        method = build_method(config.method, config.encoder, 3).train()
+        calls.clear()
+        with Counting():
+            method.loss(draw(config, 0), 0.5)
+        assert sum(calls) >= 2, name
