@@ -57,11 +57,15 @@ MEANINGS = {
     "pixel": Meaning("Pixel", "Error of the hidden patches' pixels. Lower is better."),
     "knn_miou": Meaning(
         "Nearest neighbours",
-        "Mean IoU on held-out blocks of your labels, by a vote of the 20 nearest features. From 0 to 1, all right.",
+        "Mean IoU on held-out blocks of your labels, by a vote of the 20 nearest features. From 0 to 1, all right; when it no "
+        "longer rises, more training hardly helps.",
+        "Mean IoU",
     ),
     "probe_miou": Meaning(
         "Linear probe",
-        "Mean IoU on held-out blocks of your labels, by a linear head on the features. From 0 to 1, all right.",
+        "Mean IoU on held-out blocks of your labels, by a linear head on the features. From 0 to 1, all right; it is close to what "
+        "fine-tuning the head will reach.",
+        "Mean IoU",
     ),
     "knn_miou_pixels": Meaning("Nearest neighbours on raw pixels", "The floor that learned features must pass."),
     "probe_miou_pixels": Meaning("Linear probe on raw pixels", "The floor that learned features must pass."),
@@ -75,18 +79,6 @@ MEANINGS = {
         "Windows learned from in a second. A dip is a pause for validation or a checkpoint, or the computer was busy "
         "with something else. Far below what it was at first: files may be read from a slow disk.",
         "Windows a second",
-    ),
-    "knn_miou": Meaning(
-        "Neighbours on held-out blocks",
-        "Mean IoU of a map in which each labelled pixel of held-out blocks gets the class of those most alike to the "
-        "encoder. From 0 to 1; when it no longer rises, more training hardly helps.",
-        "Mean IoU",
-    ),
-    "probe_miou": Meaning(
-        "Linear probe on held-out blocks",
-        "Mean IoU of a linear classifier of the features on held-out blocks. From 0 to 1; it is close to what "
-        "fine-tuning the head will reach.",
-        "Mean IoU",
     ),
 }
 ORDER = ("loss", "validation_loss", "knn_miou", "probe_miou")

@@ -9,14 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 import torch
-from lightning_fabric import Fabric
 
 from rsfm import memory, runs
-from rsfm.devices import precision
 from rsfm.errors import UserError
 from rsfm.job import Preset
 from rsfm.jobs.pretrain import Pretrain, PretrainConfig
@@ -25,7 +23,6 @@ from rsfm.plan import duration, size
 from rsfm.runs import Run
 from rsfm.training.fabric import make_fabric
 from rsfm.training.learner import set_up
-from rsfm.training.optimizer import make_optimizer
 from rsfm.training.pretraining import build_method
 from rsfm.training.trial import CountingFit, Trial
 

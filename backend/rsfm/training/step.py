@@ -110,10 +110,14 @@ def _compute(method: Any, sample: Sample, progress: float, position: Position, f
 
 
 def _mean(losses: list[Loss], shares: list[float]) -> Loss:
-    total = torch.stack([loss.total * share for loss, share in zip(losses, shares, strict=True)]).sum()
+    total = _weighted([loss.total for loss in losses], shares)
     names = losses[0].parts
-    parts = {name: sum(loss.parts[name] * share for loss, share in zip(losses, shares, strict=True)) for name in names}
+    parts = {name: _weighted([loss.parts[name] for loss in losses], shares) for name in names}
     return Loss(total, parts, tuple(dict.fromkeys(text for loss in losses for text in loss.warnings)))
+
+
+def _weighted(values: list[Tensor], shares: list[float]) -> Tensor:
+    return torch.stack([value * share for value, share in zip(values, shares, strict=True)]).sum()
 
 
 class _Averages:

@@ -103,7 +103,7 @@ def test_attention_on_a_cpu_in_bf16_is_computed_in_fp32_and_given_back_in_bf16(m
     )
     with torch.autocast("cpu", torch.bfloat16):
         plain = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        with fast_attention(torch.device("cpu")):
+        with fast_attention(torch.nn.ModuleDict({"attn": torch.nn.Identity()}), torch.device("cpu")):
             ours = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     assert ours.dtype == plain.dtype == torch.bfloat16
     torch.testing.assert_close(ours, plain, rtol=0.02, atol=0.02)
