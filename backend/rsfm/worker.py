@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -27,6 +28,7 @@ from rsfm.report import write_report
 from rsfm.runs import Run
 
 log = logging.getLogger(__name__)
+LITTLE_DISK_BYTES = 2**20
 DISK_FULL = (
     "The disk of '{}' is full. Free some space, then press Resume; what was done by the last checkpoint is kept."
 )
@@ -105,7 +107,8 @@ def _do(run: Run, folder: Path) -> int:
     except UserError as error:
         return _fail(run, error)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if _is_full(folder, error):
+            log.error("%s", traceback.format_exc())
             return _fail(run, UserError(DISK_FULL.format(folder)))
         runs.remove_partial(run.outputs)
         log.error("%s", traceback.format_exc())
@@ -114,6 +117,12 @@ def _do(run: Run, folder: Path) -> int:
         return _end(run, "failed", 1, error=text)
     run.progress(1, "Done")
     return _end(run, "done", 0, result=result)
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    """Tell whether an error is that of a full disk; libraries have errors of their own for it."""
+    said = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return said or shutil.disk_usage(folder).free < LITTLE_DISK_BYTES
 
 
 def _fail(run: Run, error: UserError) -> int:

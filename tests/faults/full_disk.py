@@ -14,7 +14,7 @@ mount -t tmpfs -o size=60m tmpfs "$1" || exit 77
 "$2" -E -s -m rsfm run pretrain "$3" --run "$1/run" 2>> "$1/../errors" &
 run=$!
 until [ "$(ls "$1"/run/checkpoints 2> /dev/null)" ]; do
-  sleep 0.02
+  sleep 0.1
   kill -0 $run 2> /dev/null || exit 78
 done
 sleep "$4"
@@ -36,7 +36,7 @@ def disk_full(bench: Bench, folder: Path, moments: random.Random) -> tuple[str, 
     disk.mkdir()
     script = ["unshare", "-rm", "sh", "-c", FILL, "sh", str(disk), sys.executable]
     command = [*script, str(bench.write_config(folder)), f"{after:.2f}"]
-    done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, timeout=1200)
     if done.returncode in (1, 77):
         return "skipped: no disk may be mounted here", []
     if done.returncode == 78:

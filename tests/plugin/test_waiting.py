@@ -175,7 +175,7 @@ def test_options_are_passed_to_the_run_and_kept_in_its_record(workspace, wait, c
 def test_doctor_opens_in_a_window_that_blocks_nothing(workspace, wait):
     window = open_doctor(None)
     assert not window.isModal()
-    wait(lambda: "matrices is right" in window.text.toPlainText(), 60)
+    wait(lambda: "matrices is right" in window.text.toPlainText(), 180)
     assert "Running on" in window.text.toPlainText()
     assert window.again.isEnabled()
     window.close()
