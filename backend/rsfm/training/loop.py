@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 
 from rsfm.blocks.ranks import average, rank, ranks
-from rsfm.blocks.shared_norm import share_batch_norms
 from rsfm.errors import Stopped, UserError
 from rsfm.method import Loss, Method, Sample
 from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
 from rsfm.training.config import TrainingConfig
-from rsfm.training.lockstep import check_alike, check_all, check_shares, count_windows, in_step, mean_parts, same_time
+from rsfm.training.lockstep import check_alike, check_all, in_step, join, mean_parts, same_time
 from rsfm.training.optimizer import make_optimizer
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.step import take_step
@@ -85,13 +84,10 @@ def train(
         Stopped, Cancelled: by the user; a stopped training has written its checkpoint.
         UserError: the loss is not finite.
     """
-    check_shares(config.batch_size)
+    join(method, config.batch_size)
     optimizer = make_optimizer(method, config)
     position = checkpoint.load(run.checkpoints, method, optimizer)
     check_alike(position)
-    if ranks() > 1:
-        share_batch_norms(method)
-        method.register_forward_pre_hook(count_windows)
     method.to(memory_format=_memory_format(method))  # before gradients are laid out for their exchange
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.mark_forward_method("loss")
@@ -118,15 +114,11 @@ def train(
                 validated = same_time(time.monotonic())
             if now - saved > CHECKPOINT_EVERY_SECONDS:
                 saved = now
-                if rank() == 0:
-                    checkpoint.save(run.checkpoints, method, optimizer, position)
-                    for watch in watchers:
-                        watch(method, position)
+                _keep(run, method, optimizer, position, watchers)
             try:
                 check_all(run)
             except Stopped:
-                if rank() == 0:
-                    checkpoint.save(run.checkpoints, method, optimizer, position)
+                _keep(run, method, optimizer, position)
                 raise
     return position
 
@@ -147,6 +139,14 @@ def _memory_format(method: Method) -> torch.memory_format:
         return wanted
     convolves = any(parameter.ndim == 4 for parameter in method.parameters())
     return torch.channels_last if convolves else torch.contiguous_format
+
+
+def _keep(run: Run, method: Method, optimizer: Any, position: Position, watchers: Sequence[Watcher] = ()) -> None:
+    """Write a checkpoint and let watchers look, in the first process."""
+    if rank() == 0:
+        checkpoint.save(run.checkpoints, method, optimizer, position)
+        for watch in watchers:
+            watch(method, position)
 
 
 def _tell(loss: Loss, told: set[str], run: Run) -> None:
