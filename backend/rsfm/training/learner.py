@@ -5,14 +5,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from rsfm.blocks.ranks import ranks
-from rsfm.blocks.shared_norm import share_batch_norms
 from rsfm.method import Method
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Training
 from rsfm.training.checkpoint_writer import CheckpointWriter
 from rsfm.training.config import TrainingConfig
-from rsfm.training.lockstep import check_shares, count_windows
+from rsfm.training.lockstep import join
 from rsfm.training.optimizer import make_optimizer
 
 
@@ -25,11 +23,8 @@ def set_up(method: Method, config: TrainingConfig, fabric: Fabric, run: Run) -> 
     Raises:
         UserError: the batch cannot be shared out among the processes.
     """
-    check_shares(config.batch_size)
+    join(method, config.batch_size)
     scaler = getattr(fabric.strategy.precision, "scaler", None)
-    if ranks() > 1:
-        share_batch_norms(method)
-        method.register_forward_pre_hook(count_windows)
     method.to(memory_format=choose_memory_format(method))  # before gradients are laid out for their exchange
     wrapped, optimizer = fabric.setup(method, make_optimizer(method, config, fused=scaler is None))
     wrapped.mark_forward_method("loss")

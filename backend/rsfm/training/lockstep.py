@@ -8,6 +8,7 @@ import torch
 from torch import distributed
 
 from rsfm.blocks.ranks import average, begin_batch, rank, ranks, same_for_all, total
+from rsfm.blocks.shared_norm import share_batch_norms
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.method import Sample
 from rsfm.rope import OUT_OF_STEP
@@ -90,12 +91,18 @@ def check_alike(position: Position) -> None:
         )
 
 
-def check_shares(windows: int) -> None:
-    """Make sure that a batch can be shared out.
+def join(method: torch.nn.Module, windows: int) -> None:
+    """Let a method take batch statistics, and draw at random, for the whole batch of all processes.
+
+    Args:
+        windows: of a batch.
 
     Raises:
         UserError: as many windows for each process are not possible.
     """
+    if ranks() > 1:
+        share_batch_norms(method)
+        method.register_forward_pre_hook(count_windows)
     if windows % ranks():
         raise UserError(
             f"A batch of {windows} windows cannot be shared out among {ranks()} processes. "
