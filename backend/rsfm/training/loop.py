@@ -171,7 +171,7 @@ def _tell(loss: Loss, told: set[str], run: Run) -> None:
 
 
 def _report(run: Run, budget: Budget, position: Position, loss: Loss, optimizer: Any) -> None:
-    own = {"loss": loss.total, **loss.parts}
+    own = {"loss": loss.total.detach(), **loss.parts}
     parts = mean_parts({name: float(value) for name, value in own.items()})
     if not all(map(math.isfinite, parts.values())):
         return  # it is about to be said what the loss became

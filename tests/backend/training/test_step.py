@@ -47,7 +47,7 @@ class Hungry(Method):
         if len(mean_B) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         total = ((noisy_B3 - self.centre.detach() * 0) * self.weight).square().mean()
-        return Loss(total, {"noise": total.item()}, ("said",))
+        return Loss(total, {"noise": total.detach()}, ("said",))
 
     def after_step(self, progress: float) -> None:
         self.after += 1
