@@ -86,16 +86,14 @@ def train(
     """
     join(method, config.batch_size)
     optimizer = make_optimizer(method, config)
-    position = checkpoint.load(run.checkpoints, method, optimizer)
-    check_alike(position)
+    position = check_alike(checkpoint.load(run.checkpoints, method, optimizer))
     method.to(memory_format=_memory_format(method))  # before gradients are laid out for their exchange
     wrapped, optimizer = fabric.setup(method, optimizer)
     wrapped.mark_forward_method("loss")
     method.train()
     started = saved = same_time(time.monotonic())
     reported = validated = 0.0
-    told: set[str] = set()
-    spent = position.seconds
+    told, spent = set[str](), position.seconds
     with Prefetch(batch, position.step, config.readers) as coming, in_step():
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
