@@ -77,8 +77,8 @@ def count_windows(module: torch.nn.Module, given: tuple[object, ...]) -> None:
         begin_batch(len(sample.pixels_BCHW))
 
 
-def check_alike(position: Position) -> None:
-    """Make sure that all processes go on from the same checkpoint.
+def check_alike(position: Position) -> Position:
+    """Make sure that all processes go on from the same checkpoint, and return where it stands.
 
     Raises:
         UserError: one of them does not see it.
@@ -89,6 +89,7 @@ def check_alike(position: Position) -> None:
             "The processes of this training do not see the same checkpoint. "
             "Put the run's folder (--run) on a disk that all computers share."
         )
+    return position
 
 
 def join(method: torch.nn.Module, windows: int) -> None:
