@@ -57,8 +57,8 @@ MEANINGS = {
     "pixel": Meaning("Pixel", "Error of the hidden patches' pixels. Lower is better."),
     "knn_miou": Meaning(
         "Nearest neighbours",
-        "Mean IoU on held-out blocks of your labels, by a vote of the 20 nearest features. From 0 to 1, all right; when "
-        "it no longer rises, more training hardly helps.",
+        "Mean IoU on held-out blocks of your labels, by a vote of the 20 nearest features. From 0 to 1, all right; "
+        "when it no longer rises, more training hardly helps.",
         "Mean IoU",
     ),
     "probe_miou": Meaning(
