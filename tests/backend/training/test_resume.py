@@ -21,6 +21,7 @@ from rsfm.runs import Run
 from rsfm.training import checkpoint, loop
 from rsfm.training.config import TrainingConfig
 from rsfm.training.loop import make_budget, train
+from rsfm.training.optimizer import make_optimizer
 from rsfm.training.pretraining import build_method
 from safetensors import safe_open
 
@@ -172,6 +173,7 @@ def test_bf16_resumes_bit_for_bit(tmp_path):
     check_same(second, whole)
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_from_its_last_checkpoint_to_the_same_bits(tmp_path, noise_raster):
     values = {
         "rasters": [str(noise_raster)],
@@ -232,7 +234,7 @@ def test_every_number_of_the_optimizer_is_laid_out_as_its_weight(tmp_path):
     config = config_of("moco_v2")
     Learned(tmp_path / "run", config, cpu(), stop_after=2)
     method = build_method(config.method, config.encoder, 3).to(memory_format=torch.channels_last)
-    optimizer = loop.make_optimizer(method, TrainingConfig())
+    optimizer = make_optimizer(method, TrainingConfig())
     checkpoint.load(tmp_path / "run" / "checkpoints", checkpoint.Training(method, optimizer), lambda text: None)
     strides = [(weight.stride(), entries["exp_avg"].stride(), weight) for weight, entries in optimizer.state.items()]
     assert all(weight == moment for weight, moment, _ in strides)
