@@ -14,11 +14,13 @@ import rasterio
 import shapely
 import torch
 from affine import Affine
+from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rsfm import model_file
 from rsfm.model_file import Objects
 from rsfm.networks import EncoderNetwork, head_network
 from rsfm.raster.reader import open_raster
+from rsfm.raster.vector_table import Column, Table, write_table
 
 from .toy_model import make_model, pixels, run_job, write_config
 
@@ -275,3 +277,14 @@ def test_killed_run_goes_on_and_gives_the_same_table(work, tmp_path):
     for name, values_N in theirs.items():
         np.testing.assert_array_equal(mine[name], values_N)
     assert not [path for path in Path(folder).rglob("*") if "partial" in path.name]
+
+
+def test_a_layer_of_many_features_keeps_its_ids(tmp_path):
+    count = 30_000
+    wkb_N = shapely.to_wkb(shapely.box(np.arange(count), 0, np.arange(count) + 1, 1))
+    fid_N = np.arange(count) * 2 + 5
+    table = Table("fields.gpkg", "fields", CRS.from_epsg(32633), "Polygon", wkb_N, fid_N, {}, ())
+    write_table(tmp_path / "classified.gpkg", table, {"number": Column(np.arange(count))})
+    _, found_N, _, (number_N,) = pyogrio.raw.read(tmp_path / "classified.gpkg", return_fids=True)
+    assert np.array_equal(found_N, fid_N)
+    assert np.array_equal(number_N, np.arange(count))

@@ -20,8 +20,6 @@ from rsfm.raster.label_file import Parameters, draw_or_choose, find_layer, read_
 
 FID_NAMES = ("fid", "feature_id", "original_fid")
 """What the column of feature ids is called: the first that is no attribute."""
-BATCH = 20_000
-"""Features written at once."""
 
 
 class Column(NamedTuple):
@@ -102,21 +100,18 @@ def write_table(path: Path, table: Table, added: Mapping[str, Column]) -> None:
     fid = next((name for name in FID_NAMES if name not in taken), "rsfm_fid")
     columns = {fid: Column(table.fid_N), **table.columns, **added}
     try:
-        for first in range(0, len(table.fid_N), BATCH):
-            part = slice(first, first + BATCH)
-            pyogrio.raw.write(
-                partial,
-                table.wkb_N[part],
-                [column.values_N[part] for column in columns.values()],
-                list(columns),
-                [None if column.missing_N is None else column.missing_N[part] for column in columns.values()],
-                layer=path.stem,
-                **GEOPACKAGE,
-                geometry_type=table.geometry_type,
-                crs=table.crs.to_wkt(),
-                append=first > 0,
-                layer_options={"FID": fid},
-            )
+        pyogrio.raw.write(  # at once: rows that are appended could not bring ids of their own
+            partial,
+            table.wkb_N,
+            [column.values_N for column in columns.values()],
+            list(columns),
+            [column.missing_N for column in columns.values()],
+            layer=path.stem,
+            **GEOPACKAGE,
+            geometry_type=table.geometry_type,
+            crs=table.crs.to_wkt(),
+            layer_options={"FID": fid},
+        )
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
