@@ -85,10 +85,11 @@ class Job(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """What a number that a run reports is called, and what it means."""
+    """What a number that a run reports is called, what it means, and its unit where it has one."""
 
     title: str
     text: str
+    unit: str
 
 
 @lru_cache(maxsize=1)

@@ -95,7 +95,7 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"'{folder}' holds no run: its run.json cannot be read.") from error
     run["folder"] = str(folder)
-    if run["state"] not in ENDED and not _alive(run):
+    if run["state"] not in ENDED and not is_alive(run):
         run |= {"state": "lost", "error": _why_lost(folder), "ended": _last_sign(folder).isoformat()}
     return run
 
@@ -345,13 +345,15 @@ def worked_seconds(run: dict[str, Any], folder: Path) -> float:
     return before + max(0.0, last - datetime.fromisoformat(run["started"]).timestamp())
 
 
-def _alive(run: dict[str, Any]) -> bool:
-    """Tell whether the run's process still exists; the start time guards against a pid used again."""
+def is_alive(run: dict[str, Any]) -> bool:
+    """Tell whether the run's process still works; the start time guards against a pid used again."""
     if "pid" not in run:  # its process has not come up yet
         age = datetime.now(UTC) - datetime.fromisoformat(run["created"])
         return age.total_seconds() < 60
     try:
-        return bool(abs(psutil.Process(run["pid"]).create_time() - run["process_started"]) < 1)
+        process = psutil.Process(run["pid"])
+        same = abs(process.create_time() - run["process_started"]) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE  # dead, and nobody has asked how it ended
     except psutil.Error:
         return False
 

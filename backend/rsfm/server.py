@@ -223,6 +223,7 @@ class Server:
             time.sleep(FOLLOW_EVERY_SECONDS)
 
     def _report(self, folder: Path, position: int) -> None:
+        run = runs.read(folder)  # before its events: a process tells that it is done last of all
         with open(folder / "events.jsonl", "rb") as file:
             file.seek(position)
             text = file.read()
@@ -235,7 +236,7 @@ class Server:
             if folder not in self._positions:
                 return
             self._positions[folder] = position
-        if not lines and (run := runs.read(folder))["state"] in runs.ENDED:
+        if not lines and run["state"] in runs.ENDED and not runs.is_alive(run):
             if run["state"] == "lost":
                 end = {"time": runs.now(), "type": "done", "state": "lost", "error": run["error"]}
                 self._event(folder, position, end)

@@ -121,10 +121,13 @@ def test_a_pretraining_is_planned_from_its_own_windows_and_steps(noise_raster, t
     found = plan_job("pretrain", config, tmp_path)
     assert (found.unit, found.amount, found.device) == ("windows", (96 // 16) ** 2, "cpu")
     assert found.steps > 10
-    assert 60 < found.seconds < 400
     assert found.memory > 10**8
     assert found.disk > 10_000
-    assert plan.recall("pretrain", config) is not None
+    facts = plan.recall("pretrain", config)
+    assert facts is not None
+    assert found.seconds == pytest.approx(facts.start_seconds + 60 + facts.end_seconds)
+    assert 0 < facts.start_seconds <= time.time() - psutil.Process().create_time()  # starting the process counts
+    assert facts.end_seconds < 60
 
 
 def test_a_config_that_the_run_would_refuse_is_refused(noise_raster, tmp_path):

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,30 @@ def test_server_answers_within_a_second_because_it_does_not_import_torch():
     server.kill()
     assert seconds < 1.5  # 0.3 s on an idle machine; the bound leaves room for a busy one
     assert "libtorch" not in loaded
+
+
+def test_the_end_of_a_run_is_told_however_long_after_its_record_it_comes(server, tmp_path):
+    """A process writes the report between the state in its record and the last event."""
+    folder = runs.create(tmp_path, "pretrain", "slow to end", {})
+    runs.claim(folder)
+    server.request("attach", run=str(folder))
+    runs.update(folder, state="stopped", ended=runs.now())
+    time.sleep(1)
+    runs.Run(folder).emit("done", state="stopped")
+    assert server.wait(is_done, 10)["state"] == "stopped"
+
+
+def test_a_dead_process_that_nobody_has_waited_for_is_lost(tmp_path):
+    folder = runs.create(tmp_path, "pretrain", "killed", {})
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    runs.update(folder, state="running", pid=process.pid, process_started=started)
+    assert runs.read(folder)["state"] == "running"
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert runs.read(folder)["state"] == "lost"
+    process.communicate()
 
 
 def test_stray_prints_do_not_reach_the_protocol():

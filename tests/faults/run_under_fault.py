@@ -173,19 +173,30 @@ def broken(folder: Path) -> list[str]:
     except (OSError, ValueError) as error:
         return [f"the record cannot be read: {error}"]
     for event in told:
-        if event["type"] == "output" and event["path"].endswith(".safetensors"):
+        if event["type"] == "output" and not Path(event["path"]).exists():
+            found.append(f"{event['path']} was named as an output and is not there")
+    for path in (folder / "outputs").rglob("*"):
+        if path.is_file() and ".partial" not in path.name:
             try:
-                load_file(event["path"])
-            except Exception as error:
-                found.append(f"{Path(event['path']).name} does not open: {error}")
-    named = {event["path"] for event in told if event["type"] == "output"}
-    for path in (folder / "outputs").rglob("*") if (folder / "outputs").is_dir() else ():
-        if path.is_file() and ".partial" not in path.name and str(path) not in named:
-            try:
-                load_file(path)
+                read_whole(path)
             except Exception as error:
                 found.append(f"{path.name} stands under its final name and is not whole: {error}")
     return found
+
+
+def read_whole(path: Path) -> None:
+    """Read a file of weights, a raster, a picture, a report or a record to its end."""
+    if path.suffix == ".safetensors":
+        load_file(path)
+    elif path.suffix in (".tif", ".png"):
+        with rasterio.open(path) as file:
+            file.read()
+    elif path.suffix == ".json":
+        json.loads(path.read_text(encoding="utf-8"))
+    elif path.suffix == ".html":
+        assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    elif not path.stat().st_size:
+        raise ValueError("it is empty")
 
 
 def lost_too_much(folder: Path, before: int, killed: float) -> list[str]:

@@ -86,7 +86,7 @@ def test_the_next_qgis_finds_a_run_that_goes_on_in_another_folder(workspace, wai
 def test_a_lost_run_says_so_is_resumed_and_is_removed_after_a_question(workspace, wait, config, strip):
     config["training"]["checkpoint_minutes"] = 0
     folder = start(workspace, wait, config)
-    wait(lambda: is_at_work(workspace, folder) and (Path(folder) / "checkpoints" / "last.pt").exists(), 60)
+    wait(lambda: is_at_work(workspace, folder) and any(Path(folder).glob("checkpoints/step_*.safetensors")), 60)
     os.kill(read_run(Path(folder))["pid"], signal.SIGKILL)
     wait(lambda: workspace.runs.get(folder).state == "lost")
     row = strip.rows[folder]

@@ -50,8 +50,8 @@ def choose_dates(usable_BT: Tensor, count: int) -> Tensor:
     """
     others_BT = usable_BT.clone()
     others_BT[:, 0] = False
-    count, dates = usable_BT.shape
-    drawn_BT = own_rows(torch.rand(count * ranks(), dates, device=usable_BT.device)).masked_fill(~others_BT, -1)
+    windows, dates = usable_BT.shape
+    drawn_BT = own_rows(torch.rand(windows * ranks(), dates, device=usable_BT.device)).masked_fill(~others_BT, -1)
     order_BT = drawn_BT.argsort(1, descending=True)  # usable others first, in random order
     found_B1 = others_BT.sum(1, keepdim=True)
     turn_1J = torch.arange(count - 1, device=usable_BT.device)[None]

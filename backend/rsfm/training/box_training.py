@@ -42,6 +42,8 @@ LARGER = 1.25
 class BoxLearner(nn.Module):
     """What the training loop needs of a detector."""
 
+    averages, once, least, parts = (), (), 1, 1
+    indivisible = "The boxes of all windows are compared together."
     memory_format = torch.contiguous_format
     """With channels last, the gradient of an encoder's maps ends the process (torch 2.15 on a CPU)."""
 

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from rsfm.blocks.ranks import rank
 from rsfm.errors import Cancelled, UserError
-from rsfm.training.checkpoint import Position, Training, load, snapshot, write
+from rsfm.training.checkpoint import Position, Snapshot, Training, describe, load, snapshot, write
 from rsfm.training.finite import FiniteCheck
 
 
@@ -30,9 +30,10 @@ class CheckpointWriter:
         self.finite = FiniteCheck()
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._given_up = threading.Event()
-        self._writing: Future[Path] | None = None
+        self._writing: tuple[Future[Path], Snapshot] | None = None
 
     def __enter__(self) -> "CheckpointWriter":
+        self._pool.submit(int).result()  # the thread starts now: one without memory to start is waited for in vain
         return self
 
     def __exit__(
@@ -65,7 +66,7 @@ class CheckpointWriter:
         if rank():  # the first process writes for all
             return
         state = snapshot(self._training, position)
-        self._writing = self._pool.submit(write, self._folder, state, self._go_on)
+        self._writing = self._pool.submit(write, self._folder, state, self._go_on), state
 
     def wait(self) -> None:
         """Wait until all is on the disk.
@@ -73,14 +74,27 @@ class CheckpointWriter:
         Raises:
             UserError: it could not be written.
         """
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if self._writing is None:
+            return
+        (writing, state), self._writing = self._writing, None
+        try:
             writing.result()
+        except MemoryError:  # what the training has freed is often for its own thread alone
+            self._write_here(state)
 
     def look(self) -> None:
         """Raise what went wrong meanwhile, without waiting; errors as in `wait`."""
-        if self._writing is not None and self._writing.done():
+        if self._writing is not None and self._writing[0].done():
             self.wait()
+
+    def _write_here(self, state: Snapshot) -> None:
+        try:
+            write(self._folder, state, self._go_on)
+        except MemoryError as error:
+            raise UserError(
+                f"The checkpoint cannot be written, as the computer's memory is full. {describe(self._folder)} "
+                "Close other programs and resume the run."
+            ) from error
 
     def _go_on(self) -> None:
         if self._given_up.is_set():

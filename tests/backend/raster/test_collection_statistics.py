@@ -57,7 +57,7 @@ def truth(valid_CN):
     return {"mean": clipped_CN.mean(1), "std": np.where(std > 0, std, 1), "low": low, "high": high}
 
 
-def check_exact(found, valid_CN):
+def assert_exact(found, valid_CN):
     assert found.measured == "exact"
     assert found.count == (valid_CN.shape[1],) * len(valid_CN)
     size = np.abs(valid_CN).max(1)
@@ -103,7 +103,7 @@ def test_exact_statistics_are_those_of_numpy(dtype, rasters, bands, invalid, lay
                 usable &= clouds[0] < 2
             entries.append(entry(path, pixels, **scaling))
             valid.append(pixels[:, usable].astype(np.float64) * scaling["scale"] + scaling["offset"])
-        check_exact(measure(entries), np.concatenate(valid, axis=1))
+        assert_exact(measure(entries), np.concatenate(valid, axis=1))
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -168,9 +168,9 @@ def test_a_sample_goes_on_until_it_has_seen_valid_pixels(tmp_path, monkeypatch):
 def test_large_means_extremes_and_constant_bands(tmp_path):
     random = np.random.default_rng(0)
     large = (1e6 + random.normal(0, 1, (1, 300, 300))).astype(np.float32)
-    check_exact(measure([entry(write(tmp_path / "l.tif", large), large)]), large.reshape(1, -1).astype(np.float64))
+    assert_exact(measure([entry(write(tmp_path / "l.tif", large), large)]), large.reshape(1, -1).astype(np.float64))
     ends = random.choice(np.array([0, 65535], np.uint16), (1, 200, 200))
-    check_exact(measure([entry(write(tmp_path / "e.tif", ends), ends)]), ends.reshape(1, -1).astype(np.float64))
+    assert_exact(measure([entry(write(tmp_path / "e.tif", ends), ends)]), ends.reshape(1, -1).astype(np.float64))
     flat = np.full((1, 50, 50), 65535, np.uint16)
     found = measure([entry(write(tmp_path / "f.tif", flat), flat)])
     assert (found.mean, found.std, found.low, found.high) == ((65535,), (1,), (65535,), (65535,))
@@ -185,7 +185,7 @@ def test_radar_is_measured_in_decibels_without_its_zeros(tmp_path, dtype):
     usable = (pixels[:2] > 0).all(axis=0)
     expected = pixels[:, usable].astype(np.float64)
     expected[:2] = 10 * np.log10(expected[:2])
-    check_exact(measure([told]), expected)
+    assert_exact(measure([told]), expected)
 
 
 @pytest.mark.parametrize("counted", [0, 2**28])
@@ -193,7 +193,7 @@ def test_statistics_are_of_the_numbers_that_scaling_gives(tmp_path, counted):
     pixels = np.random.default_rng(0).integers(0, 9000, (2, 90, 80)).astype(np.uint16)
     told = entry(write(tmp_path / "a.tif", pixels), pixels, ("VV", "B4"), nodata=77, scale=2.75e-5, offset=0.01)
     scaled, valid = to_units(pixels, np.ones((90, 80), bool), told)
-    check_exact(measure([told], counted=counted), scaled[:, valid].astype(np.float64))
+    assert_exact(measure([told], counted=counted), scaled[:, valid].astype(np.float64))
 
 
 def test_bands_are_found_by_name_and_missing_ones_are_said(tmp_path):
@@ -201,7 +201,7 @@ def test_bands_are_found_by_name_and_missing_ones_are_said(tmp_path):
     first = entry(write(tmp_path / "a.tif", pixels), pixels, ("red", "green", "nir"))
     second = entry(write(tmp_path / "b.tif", pixels[::-1]), pixels, ("nir", "green", "red"))
     wanted = np.concatenate([pixels[[2, 0]].reshape(2, -1)] * 2, axis=1).astype(np.float64)
-    check_exact(measure([first, second], bands=("nir", "red")), wanted)
+    assert_exact(measure([first, second], bands=("nir", "red")), wanted)
     with pytest.raises(UserError, match=r"'a.tif' has no band blue; it has red, green, nir"):
         measure([first], bands=("red", "blue"))
     single = entry(write(tmp_path / "one.tif", pixels[:1]), pixels)
@@ -227,7 +227,7 @@ def test_nodata_is_that_of_each_raster_alone(tmp_path, budget):
     path = write(tmp_path / "a.tif", pixels)
     told = [entry(path, pixels, nodata=nodata, scale=2) for nodata in (5, None, 7)]
     valid = [pixels[:, (pixels != nodata).all(axis=0)] for nodata in (5, None, 7)]
-    check_exact(measure(told, **budget), 2 * np.concatenate(valid, axis=1).astype(np.float64))
+    assert_exact(measure(told, **budget), 2 * np.concatenate(valid, axis=1).astype(np.float64))
 
 
 def test_an_area_beside_the_raster_and_no_raster_at_all_are_said(tmp_path):

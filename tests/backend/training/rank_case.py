@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rsfm import joint, runs
 from rsfm.blocks.centring import Centre
+from rsfm.blocks.projection import Prototypes
 from rsfm.blocks.queue import Queue
 from rsfm.jobs.pretrain import Pretrain, PretrainConfig
 from rsfm.method import Method
@@ -20,6 +21,7 @@ from rsfm.training.fabric import make_fabric
 from rsfm.training.loop import Budget, train
 from rsfm.training.pretraining import build_method
 from rsfm.training.window_source import open_windows
+from torch.nn import Conv2d, Linear
 
 STEPS = 20
 SMALL = {"hidden": 32, "bottleneck": 16, "prototypes": 64, "drop_path": 0.2, "freeze": 0.2}
@@ -60,8 +62,8 @@ def in_double(method: Method) -> None:
     for module in method.modules():
         if isinstance(module, Queue | Centre):
             module.float()
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):  # pixels come in, or what was single for a while
-            module.register_forward_pre_hook(lambda _, given: (given[0].double(),))
+        if isinstance(module, Conv2d | Linear | Prototypes):  # pixels come in, or what was single for a while
+            module.register_forward_pre_hook(lambda _, given: (given[0].double(), *given[1:]))
 
 
 def learn(config: PretrainConfig, run: Run, steps: int = STEPS) -> None:

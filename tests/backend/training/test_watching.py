@@ -116,16 +116,15 @@ class Interrupted(Exception):
 def test_a_resumed_training_that_is_watched_comes_to_the_same_weights(field, tmp_path, monkeypatch):
     raster, _ = field
     whole = pretrain(tmp_path, raster, "whole", learning_map=False)
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_SECONDS", -1)
-    save_checkpoint = loop.checkpoint.save
+    take_step = loop.take_step
 
-    def stop_in_the_middle(folder, method, optimizer, position):
-        save_checkpoint(folder, method, optimizer, position)
-        if position.step == 2:
+    def stop_in_the_middle(*given):
+        if given[6].step == 2:
             raise Interrupted
+        return take_step(*given)
 
-    monkeypatch.setattr(loop.checkpoint, "save", stop_in_the_middle)
-    part = pretrain(tmp_path, raster, "part", code=1)
+    monkeypatch.setattr(loop, "take_step", stop_in_the_middle)
+    part = pretrain(tmp_path, raster, "part", code=1, training={**TRAINING, "checkpoint_minutes": 0})
     monkeypatch.undo()
     assert cli.main(["resume", str(part)]) == 0
     ours, theirs = (load_file(run / "outputs" / "encoder.safetensors") for run in (part, whole))
