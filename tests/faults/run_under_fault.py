@@ -172,9 +172,8 @@ def broken(folder: Path) -> list[str]:
         told = events(folder)
     except (OSError, ValueError) as error:
         return [f"the record cannot be read: {error}"]
-    for event in told:
-        if event["type"] == "output" and not Path(event["path"]).exists():
-            found.append(f"{event['path']} was named as an output and is not there")
+    named = [event["path"] for event in told if event["type"] == "output"]
+    found += [f"{path} was named as an output and is not there" for path in named if not Path(path).exists()]
     for path in (folder / "outputs").rglob("*"):
         if path.is_file() and ".partial" not in path.name:
             try:
