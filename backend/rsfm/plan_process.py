@@ -14,7 +14,6 @@ from typing import Any
 from rsfm.errors import UserError
 
 PATIENCE_SECONDS = 300
-NEWER = "A newer plan was asked for."
 
 
 class PlanProcess:
@@ -26,10 +25,10 @@ class PlanProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def plan(self, job: str, config: dict[str, Any], runs_folder: str, measure: bool = True) -> dict[str, Any] | None:
-        """Return the plan of a job; None where it has none, or where it is not known and not to be measured.
+        """Return the plan of a job; None where there is none, it is not to be measured, or a newer question came.
 
         Raises:
-            UserError: the job would refuse the config, its counts are absurd, or a newer question came.
+            UserError: the job would refuse the config, or its counts are absurd.
         """
         from rsfm import plan  # with pydantic, which the server can start without
 
@@ -50,7 +49,7 @@ class PlanProcess:
             self._process = None
             return self._asked
 
-    def _ask(self, asked: int, job: str, config: dict[str, Any], runs_folder: str) -> dict[str, Any]:
+    def _ask(self, asked: int, job: str, config: dict[str, Any], runs_folder: str) -> dict[str, Any] | None:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             file = Path(folder) / "config.json"
             file.write_text(json.dumps(config), encoding="utf-8")
@@ -69,7 +68,7 @@ class PlanProcess:
             ]
             with self._lock:
                 if asked != self._asked:
-                    raise UserError(NEWER)
+                    return None
                 process = self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
                 )
@@ -82,8 +81,9 @@ class PlanProcess:
         try:
             found: dict[str, Any] = json.loads(said)
         except ValueError as error:
-            text = NEWER if newer else "What the job will cost could not be measured."
-            raise UserError(text) from error
+            if newer:
+                return None
+            raise UserError("What the job will cost could not be measured.") from error
         if "error" in found:
             raise UserError(found["error"], found["field"])
         return found

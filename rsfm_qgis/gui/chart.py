@@ -68,10 +68,10 @@ class Chart(QWidget):
         return found
 
     def sizeHint(self) -> QSize:
-        return QSize(300, self.fontMetrics().height() * 13)
+        return QSize(300, self.fontMetrics().height() * 8)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(120, self.fontMetrics().height() * 7)
+        return QSize(120, self.fontMetrics().height() * 6)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         place = event.position() if hasattr(event, "position") else event.localPos()

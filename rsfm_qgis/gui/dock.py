@@ -24,7 +24,7 @@ IMAGERY = "imagery"
 PAGES = (IMAGERY, "pretrain", "fine_tune", "map", "change", "explore")
 NARROWEST = 280
 SHORT_PAGE = 90
-CHART_LINES, STRIP_LINES = 13, 9
+CHART_LINES, STRIP_LINES = 10, 8
 TAB_STYLE = "QTabBar::tab { padding: 4px 5px; }"  # so that all tabs fit a narrow dock
 
 

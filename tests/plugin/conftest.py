@@ -167,6 +167,13 @@ def page(folder, workspace):
     made.deleteLater()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _connected_at_the_end(qgis_app: Any) -> Iterator[None]:
+    """Renew the connection that pytest-qgis takes back at the end: PyQt loses it in some long sessions."""
+    yield
+    QgsProject.instance().legendLayersAdded.connect(qgis_app.processEvents)
+
+
 def _crs() -> Any:
     crs = osr.SpatialReference()
     crs.ImportFromEPSG(32633)
