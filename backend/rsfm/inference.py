@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rsfm.allocator import keep_freed_memory
 from rsfm.canvas import Canvas, Finish
 from rsfm.errors import UserError
 from rsfm.inference_config import TilingConfig
@@ -82,6 +83,7 @@ def run_tiles(
     Raises:
         UserError: the raster is damaged, or a single tile does not fit the device's memory.
     """
+    keep_freed_memory()
     plan = plan_tiles(tiling, network.multiple, network.stride, network.margin)
     layout = lay_out(raster.grid, window, plan)
     total, done = len(layout.rows) * len(layout.columns), 0
