@@ -1,10 +1,8 @@
 """A real QGIS window is killed in mid-run; the next one must show what is true, resume what died, and lose nothing."""
 
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +78,8 @@ def qgis_killed(bench: Bench, folder: Path, moments: random.Random) -> tuple[str
         if runs.read(run)["state"] == "running":
             wait_until(lambda: second.row()["fraction"] > reached or second.row()["state"] == "done")
         if runs.read(run)["state"] != "done":
-            os.kill(runs.read(run)["pid"], signal.SIGKILL)
+            kill(runs.read(run)["pid"])
+            wait_until(lambda: runs.read(run)["state"] in runs.ENDED)
             wait_until(lambda: second.row()["state"] == runs.read(run)["state"], 30)
             problems += shows_wrong(second.row())
             if second.row()["state"] == "lost":
