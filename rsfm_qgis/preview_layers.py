@@ -11,7 +11,6 @@ from qgis.core import QgsDataProvider, QgsLayerTreeLayer, QgsProject
 from rsfm_qgis import layers
 from rsfm_qgis.records import Output
 
-KEY = "rsfm/preview"
 OUTPUTS, PREVIEWS = "outputs", "previews"
 
 
@@ -35,10 +34,10 @@ def show(project: QgsProject, folder: str, title: str, preview: Output, only_the
     layer = layers.make_layer(preview)
     if layer is None:
         return True  # the next one will be there
-    layer.setCustomProperty(KEY, preview.key)
+    layer.setCustomProperty(layers.PREVIEW_PROPERTY, preview.key)
     group = layers.find_group(project, folder) or layers.add_group(project, title, folder)
     project.addMapLayer(layer, False)
-    is_small = any(node.layer().customProperty(KEY) for node in group.findLayers() if node.layer() is not None)
+    is_small = bool(find(project, folder))
     group.insertLayer(1 if is_small else 0, layer).setExpanded(layers.kind_of(preview).is_unfolded and not is_small)
     group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
     group.setExpanded(True)
@@ -49,8 +48,8 @@ def find(project: QgsProject, folder: str, key: str = "") -> list[QgsLayerTreeLa
     """Find the previews of a run that are on the map, or the one of a key."""
     group = layers.find_group(project, folder)
     found = [] if group is None else group.findLayers()
-    keys = {node: node.layer().customProperty(KEY) for node in found if node.layer() is not None}
-    return [node for node, own in keys.items() if own and key in {"", own}]
+    shown = [(node, node.layer().customProperty(layers.PREVIEW_PROPERTY)) for node in found if node.layer() is not None]
+    return [node for node, own in shown if own and key in {"", own}]
 
 
 def remove(project: QgsProject, folder: str, key: str = "") -> None:

@@ -18,6 +18,7 @@ from rsfm_qgis.records import Output, read_output, read_record, read_run
 
 RUN_PROPERTY = "rsfm/run"
 RANK_PROPERTY = "rsfm/rank"
+PREVIEW_PROPERTY = "rsfm/preview"
 RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".shp"}
 
@@ -78,10 +79,15 @@ def _add(
 
 
 def _is_there(group: QgsLayerTreeGroup, output: Output) -> bool:
-    """Tell whether an output is on the map; a layer whose file was gone is taken off, to be made anew."""
+    """Tell whether an output is on the map; a layer whose file was gone is taken off, to be made anew.
+
+    A preview of the same file is another layer, which goes when the run ends.
+    """
     for node in group.findLayers():
         layer = node.layer()
-        if layer is not None and layer.source().partition("|")[0] == output.path:
+        if layer is None or layer.customProperty(PREVIEW_PROPERTY):
+            continue
+        if layer.source().partition("|")[0] == output.path:
             if layer.isValid():
                 return True
             group.removeChildNode(node)

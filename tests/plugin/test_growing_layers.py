@@ -101,7 +101,7 @@ def test_cancel_takes_the_previews_off_the_map(workspace, results, config, wait)
 def test_preview_that_the_user_takes_off_the_map_stays_off(workspace, results, config, wait):
     folder = start(workspace, results, config, wait)
     wait(lambda: grown(workspace.project, folder), 60)
-    key = grown(workspace.project, folder)[0].layer().customProperty(preview_layers.KEY)
+    key = grown(workspace.project, folder)[0].layer().customProperty(layers.PREVIEW_PROPERTY)
     preview_layers.remove(workspace.project, folder, key)
     told = previews_told(folder, key)
 
@@ -170,3 +170,16 @@ def test_each_preview_is_the_promise_of_its_output(tmp_path):
     preview = Output("classes", "", "", {}, "", str(tmp_path / "previews" / "S2" / "segmentation-small"))
     assert preview_layers.is_finished(preview, [Output("classes", f"{tmp_path}/outputs/S2/segmentation.tif", "", {})])
     assert not preview_layers.is_finished(preview, [Output("classes", f"{tmp_path}/outputs/segmentation.tif", "", {})])
+
+
+def test_preview_of_a_finished_file_is_not_taken_for_its_layer(project, make_raster, tmp_path):
+    path = str(make_raster(np.ones((3, 64, 64), "uint8")))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert preview_layers.show(project, str(folder), "Learn", Output("embedding_picture", path, "Now", {}, key="map"))
+    finished = Output("embedding_picture", path, "The last one", {})
+    for _ in layers.add_run(project, folder, [finished]):
+        pass
+    assert sorted(names(project, str(folder))) == ["Now", "The last one"]
+    preview_layers.remove(project, str(folder))
+    assert names(project, str(folder)) == ["The last one"]
