@@ -66,7 +66,7 @@ def wait() -> Callable[..., None]:
     return wait_until
 
 
-def wait_until(is_true: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(is_true: Callable[[], bool], seconds: float = 120) -> None:
     loop = QEventLoop()
     clock = QTimer()
     clock.timeout.connect(lambda: loop.quit() if is_true() else None)

@@ -173,7 +173,7 @@ def test_closed_client_leaves_no_process(workspace, wait):
     wait(lambda: workspace.client.greeting)
     pid = workspace.client.greeting["pid"]
     workspace.client.close()
-    wait(lambda: not Path(f"/proc/{pid}").exists(), 5)
+    wait(lambda: not Path(f"/proc/{pid}").exists(), 60)
     assert not workspace.client.is_running()
 
 

@@ -62,7 +62,7 @@ def test_the_map_is_refreshed_follows_the_canvas_and_the_first_and_the_last_one_
     wait(lambda: json.loads((Path(folder) / "look.json").read_text())["bounds"][0] > ORIGIN[0] + 2000)
     wait(lambda: not workspace.runs.get(folder).is_live, 60)
     assert workspace.runs.get(folder).state == "done", workspace.runs.get(folder).error
-    wait(lambda: len(seen(workspace.project)) == 2 and not preview_layers.find(workspace.project, folder), 10)
+    wait(lambda: len(seen(workspace.project)) == 2 and not preview_layers.find(workspace.project, folder))
     group = layers.find_group(workspace.project, folder)
     last, first = [node.layer() for node in group.findLayers()]
     assert first.name() == "What the encoder sees, step 1"

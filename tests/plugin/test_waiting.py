@@ -43,7 +43,11 @@ def start(workspace, wait, config, title="Pretrain"):
 
 
 def is_at_work(workspace, folder):
-    run = workspace.runs.get(folder)
+    return is_at_work_in(workspace.runs, folder)
+
+
+def is_at_work_in(runs, folder):
+    run = runs.get(folder)
     return run.state == "running" and run.fraction > 0
 
 
@@ -77,6 +81,7 @@ def test_the_next_qgis_finds_a_run_that_goes_on_in_another_folder(workspace, wai
     wait(lambda: runs.get(folder) is not None and runs.get(folder).fraction > 0, 30)
     before = runs.get(folder).fraction
     wait(lambda: runs.get(folder).fraction > before, 60)
+    assert is_at_work_in(runs, folder)
     runs.cancel(folder)
     wait(lambda: runs.get(folder).state == "cancelled")
     wait(lambda: settings.read(settings.LIVE_RUNS) == "")
