@@ -166,11 +166,20 @@ def run_jobs(demo: Demo, options: argparse.Namespace) -> tuple[Path, str]:
     return model, chosen
 
 
+def natural_colours(raster: str) -> list[int | None]:
+    """Return the numbers of the bands an eye would see as red, green and blue; None for one the raster lacks."""
+    from rsfm.raster.band_names import band_numbers
+    from rsfm.raster.describing import describe_raster
+
+    return band_numbers(describe_raster(raster), ["B4", "B3", "B2"])
+
+
 def show(demo: Demo, raster: str) -> None:
     """Put the layers into a QGIS project, in a real window, and take its picture."""
     started = time.monotonic()
     (demo.out / "layers.json").write_text(
-        json.dumps({"raster": str(Path(raster).resolve()), "outputs": demo.outputs}), encoding="utf-8"
+        json.dumps({"raster": str(Path(raster).resolve()), "colours": natural_colours(raster), "outputs": demo.outputs}),
+        encoding="utf-8",
     )
     command = ["qgis", "--nologo", "--noversioncheck", "--profiles-path", str(demo.out / "profile")]
     command += ["--code", str(ROOT / "scripts" / "demo_qgis.py")]

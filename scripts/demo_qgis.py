@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from qgis.core import QgsContrastEnhancement, QgsProject, QgsRaster, QgsRasterLayer, QgsRasterMinMaxOrigin
+from qgis.core import QgsContrastEnhancement, QgsProject, QgsRasterLayer, QgsRasterMinMaxOrigin
 from qgis.PyQt.QtCore import QTimer
 from qgis.PyQt.QtWidgets import QDockWidget
 from qgis.utils import iface
@@ -26,7 +26,7 @@ def load() -> None:
     demo = json.loads((OUT / "layers.json").read_text(encoding="utf-8"))
     scene = QgsRasterLayer(demo["raster"], Path(demo["raster"]).stem)
     extent = scene.extent()
-    show_as_seen(scene)
+    show_as_seen(scene, demo["colours"])
     project.addMapLayer(scene)
     project.setCrs(scene.crs())
     for run, title in GROUPS.items():
@@ -39,11 +39,9 @@ def load() -> None:
     iface.mapCanvas().refresh()
 
 
-def show_as_seen(scene: QgsRasterLayer) -> None:
-    """Show the bands that the file says are red, green and blue, which QGIS does not look at."""
-    provider, renderer = scene.dataProvider(), scene.renderer()
-    meanings = {provider.colorInterpretation(band): band for band in range(1, scene.bandCount() + 1)}
-    bands = [meanings.get(meaning) for meaning in (QgsRaster.RedBand, QgsRaster.GreenBand, QgsRaster.BlueBand)]
+def show_as_seen(scene: QgsRasterLayer, bands: list) -> None:
+    """Show the bands that are red, green and blue, where the scene has them; QGIS takes the first three."""
+    renderer = scene.renderer()
     if all(bands) and renderer.type() == "multibandcolor":
         for choose, band in zip((renderer.setRedBand, renderer.setGreenBand, renderer.setBlueBand), bands):
             choose(band)
