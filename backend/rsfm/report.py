@@ -17,7 +17,11 @@ def write_report(folder: Path, heading: str) -> None:
     """Write report.html of a run from what its folder says; a section that fails is a sentence in it."""
     record = Record(folder)
     parts = [f"<h1>{text(heading)}</h1>", paragraph(_when(record.run))]
-    parts += [paragraph(event["text"], event["type"]) for event in record.events if "text" in event]
+    told = [(event["text"], event["type"]) for event in record.events if "text" in event]
+    found = (record.run.get("result") or {}).get("sentence", "")
+    if found and found not in dict(told):
+        told.insert(0, (found, "note"))
+    parts += [paragraph(words, kind) for words, kind in told]
     members = registry.members(sections, Section).values()  # type: ignore[type-abstract]
     for section in sorted(members, key=lambda section: section.rank):
         shown = _show(section, record)

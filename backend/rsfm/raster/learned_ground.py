@@ -15,6 +15,7 @@ from rasterio.warp import transform as transform_coordinates
 
 from rsfm.picture_file import limits, shown_bands, stretch, write_picture
 from rsfm.raster.collection_sampler import CollectionSampler
+from rsfm.raster.describing import describe_raster
 from rsfm.raster.entry_raster import EntryRaster
 from rsfm.raster.grid import Grid
 from rsfm.raster.held_out import METRES_OF_A_DEGREE, HeldOut
@@ -79,11 +80,13 @@ def learned_ground(
 
 
 def _facts(raster: EntryRaster, windows: int) -> dict[str, Any]:
+    """Return what is known of a raster; sensor and date of one outside a collection are as its file or name says."""
     entry = raster.entry
+    known = entry if entry.date or entry.sensor else describe_raster(entry.path)
     return {
         "name": raster.name,
-        "sensor": entry.sensor,
-        "date": entry.date,
+        "sensor": known.sensor,
+        "date": known.date,
         "height": entry.height,
         "width": entry.width,
         "gsd": raster.grid.gsd,

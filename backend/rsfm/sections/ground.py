@@ -125,12 +125,12 @@ def _rasters(found: dict[str, Any]) -> str:
             (raster["date"] or "unknown")[:10],
             raster["sensor"] or "unknown",
             f"{raster['height']:,} x {raster['width']:,}",
-            float(raster["gsd"]),
+            f"{raster['gsd']:.3g}",
             ", ".join(raster["bands"]),
             raster["windows"],
         )
         for raster in found["rasters"]
     ]
-    heads = ["Raster", "Date", "Sensor", "Height x width, px", "Pixel, m", "Bands", "Windows drawn"]
+    heads = ["Raster", "Date", "Sensor", "Height x width, px", "Pixel, m", "Bands", "Windows outlined"]
     more = found["all"] - len(rows)
     return table(heads, rows) + (paragraph(f"And {more:,} more raster(s).") if more > 0 else "")

@@ -13,6 +13,7 @@ from rsfm.errors import Stopped
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Method
 from rsfm.model_file import Card, build_encoder
+from rsfm.plan import duration
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
 from rsfm.training.fabric import make_fabric
@@ -54,7 +55,12 @@ def pretrain(config: PretrainConfig, run: Run) -> dict[str, Any]:
         path = _save(card, method, run, position)
         recorder.record(position)
     done = {"model": path, "steps": position.step, "windows": position.windows, "seconds": round(position.seconds, 1)}
-    return {**watchers.result(), **done}
+    return {"sentence": _sentence(position, config.window), **watchers.result(), **done}
+
+
+def _sentence(position: Position, window: int) -> str:
+    """Say how much was learned from."""
+    return f"Learned from {position.windows:,} windows of {window} x {window} px in {duration(position.seconds)}."
 
 
 def build_method(method: Any, encoder: Any, bands: int) -> Method:

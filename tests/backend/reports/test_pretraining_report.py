@@ -59,6 +59,14 @@ def test_a_contrastive_run_shows_ground_curves_features_and_how_to_repeat_it(fie
     assert all(name in page.sections["machine"] for name in ("Device", "Arithmetic", "windows a second", "GiB"))
 
 
+def test_the_date_in_the_name_of_a_raster_and_what_was_learned_from_are_told(fields, pretrain):
+    folder, page = pretrain([fields("field_2021-06-03.tif")], MOCO, CONV)
+    assert "2021-06-03" in page.sections["ground"]
+    result = json.loads((folder / "run.json").read_text())["result"]
+    assert result["sentence"].startswith(f"Learned from {result['windows']:,} windows of 32 x 32 px in ")
+    assert page.text.count(result["sentence"]) == 1
+
+
 def test_the_outlines_are_windows_that_were_learned_from_and_touch_no_held_out_ground(fields, pretrain):
     folder, _ = pretrain([fields()], MOCO, CONV, sampling={"held_out": 0.3, "held_out_block": 400})
     ground = json.loads((folder / "shown" / "ground.json").read_text())
