@@ -98,7 +98,7 @@ def sentence(findings: Findings, config: DetectChangeConfig) -> str:
         return f"No difference beyond one pixel of misalignment: {share} of the area differs more than that.{shown}"
     if findings.gate.verdict == "few":
         strong = f"{findings.gate.strong:.1%}".replace("%", " %")
-        shown = "They are outlined." if findings.automatic else f"The top {config.show:g} % is outlined, as asked."
+        shown = "That part is outlined." if findings.automatic else f"The top {config.show:g} % is outlined, as asked."
         return f"Most of the area has not changed, but about {strong} of it differs strongly. {shown} {NOT_WHAT}"
     found = f"About {share} of the area differs more than a one-pixel shift would explain"
     if findings.automatic:

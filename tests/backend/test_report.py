@@ -25,7 +25,7 @@ def test_areas_have_their_unit_and_classes_the_names_that_the_user_gave(tmp_path
     assert ("water", "1,234,568") in rows(text)
     assert ("share", "20.000") in rows(text)
     assert ("steps &lt;b&gt;", "0.000") in rows(text)
-    assert ("Pixels that changed", "12.50 %") in rows(text)
+    assert ("Outlined pixels", "12.50 %") in rows(text)
 
 
 def test_columns_of_a_confusion_are_classes_and_those_of_scores_have_titles(tmp_path):

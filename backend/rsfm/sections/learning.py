@@ -25,7 +25,8 @@ class Learning(Section):
         chosen = sorted({round(number * last / (MOST - 1)) for number in range(MOST)})
         figures = []
         for number in chosen:
-            words = f"After {_step(files[number]):,} steps"
+            steps = _step(files[number])
+            words = f"After {steps:,} step{'s' if steps != 1 else ''}"
             source = record.picture_of(shrink_picture(files[number], SIDE), "image/jpeg")
             figures.append(f"<figure>{picture(source, words, 1000)}<figcaption>{text(words)}</figcaption></figure>")
         return (

@@ -1,6 +1,6 @@
 """The files that the run made."""
 
-from rsfm.report_parts import nested
+from rsfm.report_parts import table
 from rsfm.section import Record, Section
 
 
@@ -10,5 +10,5 @@ class Outputs(Section):
     rank = 80
 
     def show(self, record: Record) -> str:
-        found = {event["title"]: event["path"] for event in record.events if event["type"] == "output"}
-        return nested(found) if found else ""
+        rows = [(event["title"], event["path"]) for event in record.events if event["type"] == "output"]
+        return table([], list(dict.fromkeys(rows))) if rows else ""
