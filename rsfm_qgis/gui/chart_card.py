@@ -61,7 +61,7 @@ class ChartCard(QFrame):
 
     def _lay_out(self) -> None:
         self.quantity.setToolTip(self.tr("What is drawn on the left axis"))
-        self.minutes.setText(self.tr("min"))
+        self.minutes.setText(self.tr("Minutes"))
         self.minutes.setCheckable(True)
         self.minutes.setAutoRaise(True)
         self.minutes.setToolTip(self.tr("Minutes in place of steps"))
@@ -100,7 +100,7 @@ class ChartCard(QFrame):
         lines = []
         for colour, name in enumerate((chosen, HELD_OUT.get(chosen, ""))):
             if name in curves:
-                lines.append(Line(_title(name), curves[name], colour))
+                lines.append(Line(_with_unit(name), curves[name], colour))
         scores = sorted(name for name in curves if name.endswith(SCORE))
         for colour, name in enumerate(scores[:2], start=2):
             floor = curves.get(name[: -len(SCORE)] + FLOOR)
@@ -125,3 +125,9 @@ class ChartCard(QFrame):
 def _title(name: str) -> str:
     measure = measures().get(name)
     return measure.title if measure else name.replace("_", " ").capitalize()
+
+
+def _with_unit(name: str) -> str:
+    """Name a quantity of the left axis with its unit: "Speed, windows a second"."""
+    measure = measures().get(name)
+    return f"{measure.title}, {measure.unit.lower()}" if measure and measure.unit else _title(name)

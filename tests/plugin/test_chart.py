@@ -214,6 +214,14 @@ def test_the_chart_follows_a_run_as_it_writes(card, tmp_path, wait):
     wait(lambda: shown(card)["Views recognised"] == [0.1, 0.3])
 
 
+def test_a_quantity_with_a_unit_is_drawn_with_it(card, tmp_path, wait):
+    tell(tmp_path, metric(1, "loss", 1, 5.0), metric(1, "windows_per_second", 1, 546.0))
+    card.follow(str(tmp_path), "Pretrain")
+    wait(lambda: card.quantity.count() == 2)
+    card.quantity.setCurrentIndex(1)
+    assert shown(card) == {"Speed, windows a second": [546.0]}
+
+
 def test_the_only_part_of_a_loss_is_not_offered_twice(card, tmp_path, wait):
     tell(tmp_path, metric(1, "loss", 1, 5.0), metric(1, "reconstruction", 1, 5.0))
     card.follow(str(tmp_path), "Pretrain")
