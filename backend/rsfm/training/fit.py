@@ -21,6 +21,7 @@ from rsfm import memory
 from rsfm.errors import UserError
 from rsfm.method import Method
 from rsfm.runs import Run, write_json
+from rsfm.training.compiling import Compiling
 from rsfm.training.config import TrainingConfig
 
 FILE = "memory.json"
@@ -47,6 +48,7 @@ class Fit:
 
     def __init__(self, method: Method, config: TrainingConfig, run: Run, fabric: Fabric) -> None:
         self.fabric, self._method, self._run = fabric, method, run
+        self.compiling = Compiling(method, config, fabric.device, run)
         self._watch, self._untold = True, False
         self.measures = Measures(parts=-(-config.batch_size // (config.at_once or config.batch_size)))
         try:

@@ -10,6 +10,7 @@ from torch import Tensor
 from rsfm.blocks.ranks import average
 from rsfm.method import Dates, Loss, Method, Sample
 from rsfm.training.checkpoint import Position
+from rsfm.training.compiling import failed_to_compile
 from rsfm.training.config import TrainingConfig
 from rsfm.training.finite import check_at_once
 from rsfm.training.fit import Fit, is_short
@@ -28,7 +29,8 @@ def take_step(
 ) -> Loss:
     """Compute the loss of a sample, let the optimizer step at the learning rate of the moment, then the method.
 
-    A step for which the memory is short is taken again, of the same sample and random numbers, with what `fit` finds.
+    A step for which the memory is short is taken again, of the same sample and random numbers, with what `fit` finds;
+    one that failed compiled is taken again uncompiled.
 
     Args:
         method, optimizer: as Fabric has set them up.
@@ -46,18 +48,21 @@ def take_step(
         optimizer.zero_grad(set_to_none=True)
         undo = _remember(method.module, device)
         try:
-            with fit.watching(device):
+            with fit.watching(device), fit.compiling:
                 loss = _add_gradients(method, sample, progress, position, fabric, fit.measures.parts)
             break
-        except (RuntimeError, MemoryError) as error:
-            if not is_short(error):
+        except Exception as error:
+            short = is_short(error) and not failed_to_compile(error)
+            if not short and not fit.compiling.give_up(error):
                 raise
             said = str(error)
         undo()  # outside of the handler, where the error no longer holds what did not fit
         optimizer.zero_grad(set_to_none=True)
         _free(device)
-        fit.tighten(windows, device, said)
+        if short:
+            fit.tighten(windows, device, said)
     fit.tell(windows, device)
+    fit.compiling.tell()
     if config.clip_norm and config.clip_each:
         fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
         clip_each(method.parameters(), config.clip_norm)
