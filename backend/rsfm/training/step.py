@@ -30,7 +30,7 @@ def take_step(
     """Compute the loss of a sample, let the optimizer step at the learning rate of the moment, then the method.
 
     A step for which the memory is short is taken again, of the same sample and random numbers, with what `fit` finds;
-    one that failed compiled is taken again uncompiled.
+    one that failed compiled is taken again uncompiled. Several processes rehearse their first steps, each alone.
 
     Args:
         method, optimizer: as Fabric has set them up.
@@ -43,14 +43,36 @@ def take_step(
     """
     set_learning_rate(optimizer, learning_rate(config, progress, epochs))
     set_weight_decay(optimizer, weight_decay(config, progress))
+    fabric = fit.fabric
+    if fit.is_rehearsal_due:
+        undo = _remember(method.module, sample.pixels_BCHW.device)
+        with fit.rehearsal(), fabric.no_backward_sync(method):
+            _compute_until_it_fits(method, optimizer, sample, progress, position, fit)
+        undo()
+    loss = _compute_until_it_fits(method, optimizer, sample, progress, position, fit)
+    fit.tell(len(sample.pixels_BCHW), sample.pixels_BCHW.device)
+    fit.compiling.tell()
+    if config.clip_norm and config.clip_each:
+        fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
+        clip_each(method.parameters(), config.clip_norm)
+    elif config.clip_norm:
+        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+    if _stepped(optimizer, fabric):
+        method.module.after_step(progress)
+    return loss
+
+
+def _compute_until_it_fits(
+    method: Any, optimizer: Any, sample: Sample, progress: float, position: Position, fit: Fit
+) -> Loss:
+    """Compute the loss of a sample and its gradients, from the same random numbers until that goes well."""
     windows, device, fabric = len(sample.pixels_BCHW), sample.pixels_BCHW.device, fit.fabric
     while True:
         optimizer.zero_grad(set_to_none=True)
         undo = _remember(method.module, device)
         try:
             with fit.watching(device), fit.compiling:
-                loss = _add_gradients(method, sample, progress, position, fabric, fit.measures.parts)
-            break
+                return _add_gradients(method, sample, progress, position, fabric, fit.measures.parts)
         except Exception as error:
             short = is_short(error) and not failed_to_compile(error)
             if not short and not fit.compiling.give_up(error):
@@ -61,16 +83,6 @@ def take_step(
         _free(device)
         if short:
             fit.tighten(windows, device, said)
-    fit.tell(windows, device)
-    fit.compiling.tell()
-    if config.clip_norm and config.clip_each:
-        fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
-        clip_each(method.parameters(), config.clip_norm)
-    elif config.clip_norm:
-        fabric.clip_gradients(method, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-    if _stepped(optimizer, fabric):
-        method.module.after_step(progress)
-    return loss
 
 
 def split(sample: Sample, parts: int) -> list[Sample]:
