@@ -1,4 +1,4 @@
-"""Trains MAE as one of two processes, of which the second may take little memory: from the start, or after steps of few windows."""
+"""Trains MAE as one of two processes, of which the second may take little memory from a step on."""
 
 import json
 import os
