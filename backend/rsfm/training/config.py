@@ -38,7 +38,7 @@ class TrainingConfig(Config):
     compile: Annotated[Literal["automatic", "yes", "no"], Hint(advanced=True)] = Field(
         "automatic",
         title="Compile the network",
-        description="Take a minute or two at the start of a pretraining to make its steps faster; automatic does so on "
+        description="Take a minute or two at the start to make the steps faster; automatic does so on "
         "an NVIDIA GPU when 20 minutes or more are to go.",
     )
     at_once: Annotated[int, Hint(advanced=True)] = Field(
