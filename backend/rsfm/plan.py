@@ -24,7 +24,10 @@ MOST = 10**9
 """Windows, and steps, that a training may have."""
 REMEMBERED = 500
 SPARE_DISK = 2**28
-UNSEEN = ("minutes", "epochs", "learning_rate", "weight_decay", "final_rate", "decay_growth", "warmup", "schedule")
+UNSEEN = (
+    "minutes", "epochs", "learning_rate", "weight_decay", "final_rate", "decay_growth", "warmup", "schedule",
+    "compile",
+)  # fmt: skip
 """Settings of a training that cost nothing."""
 
 

@@ -8,11 +8,15 @@ generators stay alike. Alone, nothing is exchanged and nothing is scaled.
 Shape letters: N rows, D features, R processes, V views, B windows of a process.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, distributed
 
 _WINDOWS: list[int] = []
 """Windows of the batch at hand that this process has; nothing before the first batch."""
+_REHEARSING: list[bool] = [False]
 
 
 def ranks() -> int:
@@ -23,6 +27,16 @@ def ranks() -> int:
 def rank() -> int:
     """Return the number of this process, from 0."""
     return distributed.get_rank() if ranks() > 1 else 0
+
+
+@contextmanager
+def rehearsing() -> Iterator[None]:
+    """Compute inside as if all processes brought what this one brings, without waiting for them."""
+    before, _REHEARSING[0] = _REHEARSING[0], True
+    try:
+        yield
+    finally:
+        _REHEARSING[0] = before
 
 
 def begin_batch(windows: int) -> None:
@@ -52,6 +66,8 @@ def gather_rows(rows_ND: Tensor) -> Tensor:
     """
     if ranks() == 1:
         return rows_ND
+    if _REHEARSING[0]:
+        return torch.cat([rows_ND] * ranks())
     rows_ND = rows_ND.contiguous()
     parts = [torch.empty_like(rows_ND) for _ in range(ranks())]
     distributed.all_gather(parts, rows_ND)
@@ -68,9 +84,20 @@ def total(values: Tensor) -> Tensor:
     """Add up a tensor over the processes; no gradient passes."""
     if ranks() == 1:
         return values
+    if _REHEARSING[0]:
+        return values * ranks()
     summed = values.clone()
     distributed.all_reduce(summed)
     return summed
+
+
+def most(values: Tensor) -> Tensor:
+    """Return the largest of each value over the processes."""
+    if ranks() == 1 or _REHEARSING[0]:
+        return values
+    found = values.clone()
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return found
 
 
 def average(values: Tensor) -> Tensor:
@@ -90,7 +117,7 @@ def mean_of_all(sums: Tensor, counts: Tensor) -> Tensor:
 
 def same_for_all(values: Tensor) -> Tensor:
     """Return the first process's values."""
-    if ranks() > 1:
+    if ranks() > 1 and not _REHEARSING[0]:
         distributed.broadcast(values, 0)
     return values
 

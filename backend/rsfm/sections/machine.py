@@ -25,6 +25,7 @@ class Machine(Section):
             ("Device", found["device"]),
             ("System", found["system"]),
             ("Arithmetic", PRECISIONS.get(found["precision"], found["precision"])),
+            ("Network", "compiled" if found.get("compiled") else "not compiled"),
             ("Threads of the processor", str(found["threads"])),
             *_speed(found.get("position")),
             ("Memory that the process took at most", _of(found["peak_memory_bytes"], found["memory_bytes"])),

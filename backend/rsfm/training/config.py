@@ -35,6 +35,12 @@ class TrainingConfig(Config):
     readers: Annotated[int, Hint(advanced=True)] = Field(
         1, ge=0, le=64, description="Threads that read windows ahead; 0 reads between the steps."
     )
+    compile: Annotated[Literal["automatic", "yes", "no"], Hint(advanced=True)] = Field(
+        "automatic",
+        title="Compile the network",
+        description="Take a minute or two at the start to make the steps faster; automatic does so on "
+        "an NVIDIA GPU when 20 minutes or more are to go.",
+    )
     at_once: Annotated[int, Hint(advanced=True)] = Field(
         0, ge=0, le=4096, description="Windows computed at once, a step's rest after them; 0 takes what fits."
     )

@@ -6,8 +6,8 @@ batch is computed in parts whose gradients add up.
 
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,9 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from rsfm import memory
+from rsfm.blocks.ranks import most, rank, rehearsing
 from rsfm.errors import UserError
 from rsfm.method import Method
 from rsfm.runs import Run, write_json
+from rsfm.training.checkpoint import describe
+from rsfm.training.compiling import Compiling
 from rsfm.training.config import TrainingConfig
 
 FILE = "memory.json"
@@ -32,6 +35,8 @@ WORDS = (
     "could not create a primitive", "could not create a memory object",
 )  # fmt: skip
 """In the errors of allocators; the last two are what oneDNN says."""
+REHEARSALS = 2
+"""Steps that each of several processes first takes alone: the second has the optimizer's memory besides."""
 LOWER = "Lower 'Window', or choose a smaller 'Encoder'"
 
 
@@ -47,8 +52,11 @@ class Fit:
 
     def __init__(self, method: Method, config: TrainingConfig, run: Run, fabric: Fabric) -> None:
         self.fabric, self._method, self._run = fabric, method, run
+        self.compiling = Compiling(method, config, fabric.device, run)
         self._watch, self._untold = True, False
-        self.measures = Measures(parts=-(-config.batch_size // (config.at_once or config.batch_size)))
+        self._rehearsals, self._rehearsing = REHEARSALS if fabric.world_size > 1 else 0, False
+        windows = config.batch_size // fabric.world_size
+        self.measures = Measures(parts=-(-windows // (config.at_once or windows)))
         try:
             kept = json.loads((run.checkpoints / FILE).read_text(encoding="utf-8"))
             self.measures = Measures(kept["again"], max(kept["parts"], self.measures.parts))
@@ -62,6 +70,28 @@ class Fit:
             return nullcontext()
         return torch.autograd.graph.saved_tensors_hooks(look_at_memory(), lambda kept: kept)
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Find inside what makes a step fit, in this process alone; then all of them do the most that one needs.
+
+        A process whose memory runs out in a step of all could not tell the others, which would wait for it.
+        """
+        self._rehearsals -= 1
+        self._rehearsing = True
+        try:
+            with rehearsing():
+                yield
+        finally:
+            self._rehearsing = False
+        before = self.measures
+        self.measures = self._of_all(before)
+        self._untold |= self.measures != before
+        self._apply()
+
+    @property
+    def is_rehearsal_due(self) -> bool:
+        return self._rehearsals > 0
+
     def tighten(self, windows: int, device: torch.device, error: str) -> None:
         """Take the next measure, after a step of so many windows did not fit.
 
@@ -69,12 +99,8 @@ class Fit:
             UserError: there is none.
         """
         method, now = self._method, self.measures
-        if self.fabric.world_size > 1:  # all processes would have to take the measure at the same step
-            raise UserError(
-                f"A process of several ran out of the memory of {device}. Set 'At once' to {max(windows // 2, 1)} or "
-                "less, so that each computes its windows in parts.",
-                "training.at_once",
-            )
+        if self.fabric.world_size > 1 and not self._rehearsing:
+            raise self._out_of_step(windows, device)
         if not now.again and any(_can_forget(module) for module in method.modules()):
             self.measures = now._replace(again=True)
         elif not method.indivisible and windows // (now.parts * 2) >= method.least:
@@ -93,7 +119,8 @@ class Fit:
         if not self._untold:
             return
         self._untold = False
-        write_json(self._run.checkpoints / FILE, self.measures._asdict())
+        if rank() == 0:
+            write_json(self._run.checkpoints / FILE, self.measures._asdict())
         self._run.warning(self.describe(windows, device))
 
     def describe(self, windows: int, device: torch.device) -> str:
@@ -113,6 +140,22 @@ class Fit:
         self._method.parts = self.measures.parts
         if self.measures.again:
             compute_again(self._method)
+
+    def _of_all(self, own: Measures) -> Measures:
+        again, parts = most(torch.tensor([int(own.again), own.parts])).tolist()
+        return Measures(bool(again), parts)
+
+    def _out_of_step(self, windows: int, device: torch.device) -> UserError:
+        """Leave to a resumed run what this one, whose processes no longer go in step, cannot do."""
+        method, parts = self._method, self.measures.parts * 2
+        if method.indivisible or windows // parts < method.least:
+            return _no_fit(method, windows, self.measures, device)
+        write_json(self._run.checkpoints / FILE, self.measures._replace(parts=parts)._asdict())
+        return UserError(
+            f"A process of several ran out of the memory of {device}. {describe(self._run.checkpoints)} Resume the "
+            f"run: each process then computes the {windows} windows of its step in {parts} parts.",
+            "training.at_once",
+        )
 
 
 def compute_again(method: nn.Module) -> None:

@@ -27,6 +27,8 @@ from rsfm.training.step import take_step
 
 METRIC_EVERY_SECONDS = 1
 VALIDATE_EVERY_SECONDS = 20
+KNOWN_AFTER_SECONDS = 20
+"""Of steps, which then tell how long the others take."""
 
 
 Watcher = Callable[[Method, Position], None]
@@ -44,6 +46,14 @@ class Budget(NamedTuple):
         if self.seconds:
             return min(position.seconds / self.seconds, 1.0)
         return min(position.step / self.steps, 1.0)
+
+    def seconds_left(self, position: Position) -> float:
+        """Estimate how much time is left; 0 while too little is done to know."""
+        if self.seconds:
+            return self.seconds - position.seconds
+        if position.seconds < KNOWN_AFTER_SECONDS:
+            return 0.0
+        return position.seconds / position.step * (self.steps - position.step)
 
     def epochs(self, position: Position) -> float:
         """Estimate how many epochs the whole training makes."""
@@ -99,12 +109,12 @@ def train(
     with _named_checkpoint(run), fast_attention(method, fabric.device), writer, coming, in_step():
         while (progress := budget.progress(position)) < 1:
             sample: Sample = fabric.to_device(coming.take())
+            fit.compiling.consider(budget.seconds_left(position))
             loss = take_step(wrapped, optimizer, sample, config, progress, budget.epochs(position), position, fit)
             writer.finite.see(position.step, loss.total)
             _tell(loss, told, run)
             now = same_time(time.monotonic())
-            windows = position.windows + len(sample.pixels_BCHW) * ranks()
-            position = Position(position.step + 1, now - started, windows)
+            position = Position(position.step + 1, now - started, position.windows + len(sample.pixels_BCHW) * ranks())
             if now - reported > METRIC_EVERY_SECONDS:
                 reported = now
                 _report(run, budget, position, loss, optimizer)

@@ -16,10 +16,11 @@ from rsfm.training.checkpoint import Position
 PACKAGES = ("torch", "lightning-fabric", "timm", "numpy", "rasterio", "safetensors", "pydantic")
 
 
-def machine(device: torch.device, precision: str, position: Position | None) -> dict[str, Any]:
+def machine(device: torch.device, precision: str, compiled: bool, position: Position | None) -> dict[str, Any]:
     """Describe device, precision, memory, speed and software.
 
     Args:
+        compiled: the network was.
         position: where the training ended, if that is known.
     """
     name = str(device)
@@ -28,6 +29,7 @@ def machine(device: torch.device, precision: str, position: Position | None) -> 
         "device": titles.get(name, titles.get(f"{name}:0", name)),
         "system": platform.platform(),
         "precision": precision,
+        "compiled": compiled,
         "threads": torch.get_num_threads(),
         "memory_bytes": psutil.virtual_memory().total,
         "peak_memory_bytes": peak_memory(),

@@ -29,6 +29,7 @@ from rsfm.raster.fingerprint import fingerprint
 from rsfm.raster.learned_ground import learned_ground
 from rsfm.runs import Run, write_json
 from rsfm.training.checkpoint import Position
+from rsfm.training.compiling import was_compiled
 from rsfm.training.machine import machine
 from rsfm.training.shown_features import attention, embed, embedding, spread
 from rsfm.training.shown_windows import reconstructions
@@ -77,7 +78,7 @@ class Recorder:
         until = time.monotonic() + seconds
         steps = _reported_steps(self._run.folder) if position is None else position.step
         parts: dict[str, Part] = {
-            "machine": lambda: machine(self._device, self._precision, position),
+            "machine": lambda: machine(self._device, self._precision, was_compiled(self._method), position),
             "files": self._files,
             "ground": lambda: self._ground(steps, until),
             "reconstructions": lambda: self._look(reconstructions),

@@ -10,6 +10,7 @@ from torch import Tensor
 from rsfm.blocks.ranks import average
 from rsfm.method import Dates, Loss, Method, Sample
 from rsfm.training.checkpoint import Position
+from rsfm.training.compiling import failed_to_compile
 from rsfm.training.config import TrainingConfig
 from rsfm.training.finite import check_at_once
 from rsfm.training.fit import Fit, is_short
@@ -28,7 +29,8 @@ def take_step(
 ) -> Loss:
     """Compute the loss of a sample, let the optimizer step at the learning rate of the moment, then the method.
 
-    A step for which the memory is short is taken again, of the same sample and random numbers, with what `fit` finds.
+    A step for which the memory is short is taken again, of the same sample and random numbers, with what `fit` finds;
+    one that failed compiled is taken again uncompiled. Several processes rehearse their first steps, each alone.
 
     Args:
         method, optimizer: as Fabric has set them up.
@@ -41,23 +43,15 @@ def take_step(
     """
     set_learning_rate(optimizer, learning_rate(config, progress, epochs))
     set_weight_decay(optimizer, weight_decay(config, progress))
-    windows, device, fabric = len(sample.pixels_BCHW), sample.pixels_BCHW.device, fit.fabric
-    while True:
-        optimizer.zero_grad(set_to_none=True)
-        undo = _remember(method.module, device)
-        try:
-            with fit.watching(device):
-                loss = _add_gradients(method, sample, progress, position, fabric, fit.measures.parts)
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not is_short(error):
-                raise
-            said = str(error)
-        undo()  # outside of the handler, where the error no longer holds what did not fit
-        optimizer.zero_grad(set_to_none=True)
-        _free(device)
-        fit.tighten(windows, device, said)
-    fit.tell(windows, device)
+    fabric = fit.fabric
+    if fit.is_rehearsal_due:
+        undo = _remember(method.module, sample.pixels_BCHW.device)
+        with fit.rehearsal(), fabric.no_backward_sync(method):
+            _compute_until_it_fits(method, optimizer, sample, progress, position, fit)
+        undo()
+    loss = _compute_until_it_fits(method, optimizer, sample, progress, position, fit)
+    fit.tell(len(sample.pixels_BCHW), sample.pixels_BCHW.device)
+    fit.compiling.tell()
     if config.clip_norm and config.clip_each:
         fabric.strategy.precision.unscale_gradients(getattr(optimizer, "optimizer", optimizer))
         clip_each(method.parameters(), config.clip_norm)
@@ -66,6 +60,29 @@ def take_step(
     if _stepped(optimizer, fabric):
         method.module.after_step(progress)
     return loss
+
+
+def _compute_until_it_fits(
+    method: Any, optimizer: Any, sample: Sample, progress: float, position: Position, fit: Fit
+) -> Loss:
+    """Compute the loss of a sample and its gradients, from the same random numbers until that goes well."""
+    windows, device, fabric = len(sample.pixels_BCHW), sample.pixels_BCHW.device, fit.fabric
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        undo = _remember(method.module, device)
+        try:
+            with fit.watching(device), fit.compiling:
+                return _add_gradients(method, sample, progress, position, fabric, fit.measures.parts)
+        except Exception as error:
+            short = is_short(error) and not failed_to_compile(error)
+            if not short and not fit.compiling.give_up(error):
+                raise
+            said = str(error)
+        undo()  # outside of the handler, where the error no longer holds what did not fit
+        optimizer.zero_grad(set_to_none=True)
+        _free(device)
+        if short:
+            fit.tighten(windows, device, said)
 
 
 def split(sample: Sample, parts: int) -> list[Sample]:
