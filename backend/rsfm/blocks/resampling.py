@@ -110,21 +110,21 @@ def blur_axis(sigma_B: Tensor, cells: int) -> Axis:
 def resample(pixels_BCHW: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Apply the weights of both axes, in full precision."""
     with torch.autocast(pixels_BCHW.device.type, enabled=False):
-        matrix_BMN, across_BMN = rows.matrix(), columns.matrix()
+        matrix_BMN, across_BNM = rows.matrix(), columns.matrix().mT
         if pixels_BCHW.device.type != "cpu" or max(pixels_BCHW.shape[2:]) <= DENSE:
-            return matrix_BMN[:, None] @ pixels_BCHW @ across_BMN[:, None].mT
-        shape = (*pixels_BCHW.shape[:2], matrix_BMN.shape[1], across_BMN.shape[1])
+            return matrix_BMN[:, None] @ (pixels_BCHW @ across_BNM[:, None])
+        shape = (*pixels_BCHW.shape[:2], matrix_BMN.shape[1], across_BNM.shape[2])
         resampled_BCMM = pixels_BCHW.new_empty(shape)
         for window, out_CMM in enumerate(resampled_BCMM):
             blocks, wide_blocks = (list(_blocks(axis, window)) for axis in (rows, columns))
             top, bottom = min(block[1].start for block in blocks), max(block[1].stop for block in blocks)
             wide_CHM = pixels_BCHW.new_empty(shape[1], bottom - top, shape[3])
             for made, read in wide_blocks:
-                weights_KM = across_BMN[window, made, read].T
-                wide_CHM[:, :, made] = pixels_BCHW[window, :, top:bottom, read] @ weights_KM
+                weights_CNM = across_BNM[window, read, made].expand(shape[1], -1, -1)
+                torch.bmm(pixels_BCHW[window, :, top:bottom, read], weights_CNM, out=wide_CHM[:, :, made])
             for made, read in blocks:
-                weights_MK = matrix_BMN[window, made, read]
-                out_CMM[:, made] = weights_MK @ wide_CHM[:, read.start - top : read.stop - top]
+                weights_CMN = matrix_BMN[window, made, read].expand(shape[1], -1, -1)
+                torch.bmm(weights_CMN, wide_CHM[:, read.start - top : read.stop - top], out=out_CMM[:, made])
         return resampled_BCMM
 
 
