@@ -41,10 +41,10 @@ def make_pairs(window: View, drawn: Sequence[DrawnPair], size: int) -> tuple[Ten
 
     def make(view: int, piece: slice) -> None:
         rows = slice(view * count + piece.start, view * count + piece.stop)
-        crop, strong, weak = (values.of(piece) for values in drawn[view])
-        plain = cut(*window.of(piece), crop, size, "bilinear")
-        student_NCSS[rows] = relight(plain, strong).pixels_BCHW
-        teacher_NCSS[rows] = relight(plain, weak).pixels_BCHW
+        crop, student, teacher = drawn[view]
+        plain = cut(*window.of(piece), crop.of(piece), size, "bilinear")
+        student_NCSS[rows] = relight(plain, student.of(piece)).pixels_BCHW
+        teacher_NCSS[rows] = relight(plain, teacher.of(piece)).pixels_BCHW
         valid_NSS[rows] = plain.valid_BHW
         usable_N[rows] = usable([plain])[0] & (spread_of(plain) > FLAT)
 
