@@ -39,19 +39,17 @@ def make_pairs(window: View, drawn: Sequence[DrawnPair], size: int) -> tuple[Ten
     valid_NSS = window.valid_BHW.new_empty(len(drawn) * count, size, size)
     usable_N = window.valid_BHW.new_empty(len(drawn) * count)
 
-    def make(rows: slice) -> None:
-        view, first = divmod(rows.start, count)
-        piece = slice(first, first + rows.stop - rows.start)
-        crop, strong, weak = (values.of(piece) for values in drawn[view])
-        plain = cut(*window.of(piece), crop, size, "bilinear")
-        student_NCSS[rows] = relight(plain, strong).pixels_BCHW
-        teacher_NCSS[rows] = relight(plain, weak).pixels_BCHW
+    def make(view: int, piece: slice) -> None:
+        rows = slice(view * count + piece.start, view * count + piece.stop)
+        crop, student, teacher = drawn[view]
+        plain = cut(*window.of(piece), crop.of(piece), size, "bilinear")
+        student_NCSS[rows] = relight(plain, student.of(piece)).pixels_BCHW
+        teacher_NCSS[rows] = relight(plain, teacher.of(piece)).pixels_BCHW
         valid_NSS[rows] = plain.valid_BHW
         usable_N[rows] = usable([plain])[0] & (spread_of(plain) > FLAT)
 
     pieces = split(count, bands * size**2, window.pixels_BCHW.device)
-    starts = range(0, len(drawn) * count, count)
-    in_threads(make, [slice(start + piece.start, start + piece.stop) for start in starts for piece in pieces])
+    in_threads(make, [(view, piece) for view in range(len(drawn)) for piece in pieces])
     return student_NCSS, teacher_NCSS, valid_NSS, usable_N
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from rsfm.blocks.crops import Limits, cut, draw_crop
 from rsfm.blocks.photometry import Chances, Light, draw_light, relight
 from rsfm.blocks.resampling import Rectangles
-from rsfm.blocks.view import View, make_in_pieces
+from rsfm.blocks.view import View, make_all_in_pieces
 
 FIRST = Chances(blur=1.0)
 SECOND = Chances(blur=0.1, invert=0.2)
@@ -43,7 +43,7 @@ def draw_views(
     count, _, height, width = window.pixels_BCHW.shape
     device = window.pixels_BCHW.device
     limits = Limits.find(window.pixels_BCHW)
-    drawn = []
+    wanted, crops = [], []
     for index, area in enumerate(areas):
         size = sizes[0] if index < 2 else sizes[1]
         crop = draw_crop(count, height, width, area, device)
@@ -54,8 +54,10 @@ def draw_views(
             plain = cut(*window.of(piece), crop.of(piece), size, "bicubic", limits.of(piece))
             return relight(plain, light.of(piece))
 
-        drawn.append(DrawnView(make_in_pieces(make, window.pixels_BCHW, (size, size)), crop, size))
-    return drawn
+        wanted.append((make, (size, size)))
+        crops.append(crop)
+    views = make_all_in_pieces(wanted, window.pixels_BCHW)
+    return [DrawnView(view, crop, view.valid_BHW.shape[2]) for view, crop in zip(views, crops, strict=True)]
 
 
 def equal_parts(low: float, high: float, parts: int) -> list[tuple[float, float]]:

@@ -1,44 +1,48 @@
-"""Work on a batch piece by piece, every piece small enough for the cache of a core, on all cores at once.
+"""Work on a batch piece by piece, every piece small enough for the cache of a processor, on all cores at once.
 
 Operations on a whole batch of large views go through memory each time, and the threads of one operation wait for each
-other at its end; pieces do neither. A GPU takes the whole batch at once.
+other at its end; pieces do neither. Much smaller ones would have the threads wait for the interpreter, which starts
+one operation at a time. A GPU takes the whole batch at once.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
+from typing import Any
 
 import torch
 
-PIECE = 2**18
+PIECE = 2**20
 """Values of a piece."""
 
 
 def split(count: int, values: int, device: torch.device) -> list[slice]:
-    """Split a batch into pieces.
+    """Split a batch into pieces of nearly the same size.
 
     Args:
         values: of one element of the batch.
     """
-    size = max(PIECE // max(values, 1), 1) if device.type == "cpu" else max(count, 1)
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    most = max(PIECE // max(values, 1), 1) if device.type == "cpu" else max(count, 1)
+    parts = math.ceil(count / most)
+    return [slice(part * count // parts, (part + 1) * count // parts) for part in range(parts)]
 
 
-def in_threads(work: Callable[[slice], None], pieces: Sequence[slice]) -> None:
-    """Call `work` for all pieces; it draws nothing at random, since they run side by side."""
+def in_threads(work: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> None:
+    """Call `work` with the arguments of each task; it draws nothing at random, since the tasks run side by side."""
     threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
 
-    def run(piece: slice) -> None:
+    def run(task: tuple[Any, ...]) -> None:
         with torch.set_grad_enabled(grad):
-            work(piece)
+            work(*task)
 
-    if min(threads, len(pieces)) < 2:
-        for piece in pieces:
-            work(piece)
+    if min(threads, len(tasks)) < 2:
+        for task in tasks:
+            work(*task)
     else:
-        deque(_pool(threads).map(run, pieces), maxlen=0)
+        deque(_pool(threads).map(run, tasks), maxlen=0)
 
 
 @cache

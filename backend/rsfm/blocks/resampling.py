@@ -1,7 +1,7 @@
 """Resampling as a band matrix for rows and one for columns, so that every window of a batch has its own.
 
 Shape letters: B batch, C bands, H rows, W columns, N cells of the source along an axis, M cells of the result,
-K neighbouring cells of the source that a cell of the result reads.
+K neighbouring cells of the source that a cell of the result reads, L lines of all bands.
 """
 
 import math
@@ -20,7 +20,7 @@ BLOCK = 32
 DENSE = 128
 """Cells up to which the whole matrix is faster than its blocks."""
 SMALL = 64
-"""Cells up to which windows are resized together, and not one after the other."""
+"""Cells up to which windows are resampled together, and not one after the other."""
 HALF = 0.5 - 1e-4
 """Share of the weight that must be valid: half, whichever way a sum is rounded."""
 REACH = 6
@@ -110,21 +110,19 @@ def blur_axis(sigma_B: Tensor, cells: int) -> Axis:
 def resample(pixels_BCHW: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """Apply the weights of both axes, in full precision."""
     with torch.autocast(pixels_BCHW.device.type, enabled=False):
-        matrix_BMN, across_BMN = rows.matrix(), columns.matrix()
-        if pixels_BCHW.device.type != "cpu" or max(pixels_BCHW.shape[2:]) <= DENSE:
-            return matrix_BMN[:, None] @ pixels_BCHW @ across_BMN[:, None].mT
-        shape = (*pixels_BCHW.shape[:2], matrix_BMN.shape[1], across_BMN.shape[1])
-        resampled_BCMM = pixels_BCHW.new_empty(shape)
-        for window, out_CMM in enumerate(resampled_BCMM):
-            blocks, wide_blocks = (list(_blocks(axis, window)) for axis in (rows, columns))
-            top, bottom = min(block[1].start for block in blocks), max(block[1].stop for block in blocks)
-            wide_CHM = pixels_BCHW.new_empty(shape[1], bottom - top, shape[3])
-            for made, read in wide_blocks:
-                weights_KM = across_BMN[window, made, read].T
-                wide_CHM[:, :, made] = pixels_BCHW[window, :, top:bottom, read] @ weights_KM
-            for made, read in blocks:
-                weights_MK = matrix_BMN[window, made, read]
-                out_CMM[:, made] = weights_MK @ wide_CHM[:, read.start - top : read.stop - top]
+        matrix_BMN, across_BNM = rows.matrix(), columns.matrix().mT
+        if pixels_BCHW.device.type != "cpu" or max(pixels_BCHW.shape[2:]) <= SMALL:
+            return matrix_BMN[:, None] @ (pixels_BCHW @ across_BNM[:, None])
+        bands, height, width = pixels_BCHW.shape[1:]
+        resampled_BCMM = pixels_BCHW.new_empty(len(pixels_BCHW), bands, matrix_BMN.shape[1], across_BNM.shape[2])
+        for window, out_CMM in enumerate(resampled_BCMM):  # products of a batch are slow in a thread of a piece
+            lines_LN = pixels_BCHW[window].reshape(bands * height, width)
+            wide_LM = lines_LN.new_empty(bands * height, out_CMM.shape[2])
+            for made, read in _blocks(columns, window):
+                torch.mm(lines_LN[:, read], across_BNM[window, read, made], out=wide_LM[:, made])
+            wide_CHM = wide_LM.view(bands, height, -1)
+            for made, read in _blocks(rows, window):
+                out_CMM[:, made] = matrix_BMN[window, made, read] @ wide_CHM[:, read]
         return resampled_BCMM
 
 
@@ -180,7 +178,11 @@ def _valid_alone(
 
 def _blocks(axis: Axis, window: int) -> Iterator[tuple[slice, slice]]:
     """Give the blocks of cells of a window's result, and what of the source each of them reads."""
-    first_M, reach = axis.first_BM[window].tolist(), axis.weights_BMK.shape[2]
+    cells, reach = axis.weights_BMK.shape[1:]
+    if max(cells, axis.source) <= DENSE:
+        yield slice(0, cells), slice(0, axis.source)
+        return
+    first_M = axis.first_BM[window].tolist()
     for start in range(0, len(first_M), BLOCK):
         made = slice(start, min(start + BLOCK, len(first_M)))
         low, high = sorted((first_M[made.start], first_M[made.stop - 1]))

@@ -3,7 +3,7 @@
 Shape letters: B batch, C bands, H rows, W columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,17 +35,27 @@ class View(NamedTuple):
 
 def make_in_pieces(make: Callable[[slice], View], pixels_BCHW: Tensor, size: tuple[int, int]) -> View:
     """Make views of a size piece by piece of the batch; `make` draws nothing at random."""
+    return make_all_in_pieces([(make, size)], pixels_BCHW)[0]
+
+
+def make_all_in_pieces(
+    wanted: Sequence[tuple[Callable[[slice], View], tuple[int, int]]], pixels_BCHW: Tensor
+) -> list[View]:
+    """Make several views of each window side by side, each by its own function and of its own size."""
     count, bands = pixels_BCHW.shape[:2]
     device = pixels_BCHW.device
-    pieces = split(count, bands * size[0] * size[1], device)
-    if len(pieces) == 1:
-        return make(pieces[0])
-    made = View(pixels_BCHW.new_empty(count, bands, *size), torch.empty(count, *size, dtype=torch.bool, device=device))
+    pieces = [split(count, bands * height * width, device) for _, (height, width) in wanted]
+    if device.type != "cpu" or sum(map(len, pieces)) == 1:
+        return [make(slice(0, count)) for make, _ in wanted]
+    made = [
+        View(pixels_BCHW.new_empty(count, bands, *size), torch.empty(count, *size, dtype=torch.bool))
+        for _, size in wanted
+    ]
 
-    def fill(piece: slice) -> None:
-        view, filled = make(piece), made.of(piece)
-        filled.pixels_BCHW.copy_(view.pixels_BCHW)
-        filled.valid_BHW.copy_(view.valid_BHW)
+    def fill(view: int, piece: slice) -> None:
+        found, filled = wanted[view][0](piece), made[view].of(piece)
+        filled.pixels_BCHW.copy_(found.pixels_BCHW)
+        filled.valid_BHW.copy_(found.valid_BHW)
 
-    in_threads(fill, pieces)
+    in_threads(fill, [(view, piece) for view, of_view in enumerate(pieces) for piece in of_view])
     return made

@@ -12,9 +12,17 @@ def pixels() -> torch.Tensor:
 
 
 def test_hue_is_torchvisions(pixels):
-    turn = torch.tensor([-0.1, 0.0, 0.03, 0.1, 0.5])
+    turn = torch.tensor([-0.1, 0.0, 0.03, 1 / 6, 0.5])
     theirs = torch.stack([functional.adjust_hue(one, by.item()) for one, by in zip(pixels, turn, strict=True)])
     torch.testing.assert_close(colour.shift_hue_(pixels.clone(), turn), theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_hue_of_two_equal_bands_is_torchvisions():
+    levels = torch.tensor([0.2, 0.7])
+    bands = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 2, 4)
+    for turn in (-0.4, -0.1, 0.07, 0.1, 1 / 3):
+        theirs = functional.adjust_hue(bands, turn)
+        torch.testing.assert_close(colour.shift_hue_(bands.clone(), torch.tensor([turn])), theirs, atol=1e-5, rtol=0)
 
 
 def test_hue_keeps_gray_gray_and_works_beyond_0_and_1():
