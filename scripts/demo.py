@@ -178,7 +178,9 @@ def show(demo: Demo, raster: str) -> None:
     """Put the layers into a QGIS project, in a real window, and take its picture."""
     started = time.monotonic()
     (demo.out / "layers.json").write_text(
-        json.dumps({"raster": str(Path(raster).resolve()), "colours": natural_colours(raster), "outputs": demo.outputs}),
+        json.dumps(
+            {"raster": str(Path(raster).resolve()), "colours": natural_colours(raster), "outputs": demo.outputs}
+        ),
         encoding="utf-8",
     )
     command = ["qgis", "--nologo", "--noversioncheck", "--profiles-path", str(demo.out / "profile")]
