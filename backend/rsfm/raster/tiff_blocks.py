@@ -70,7 +70,7 @@ class TiffBlocks:
                         columns = slice(left, min(left + width, window.width))
                         for index, band_HW in wanted:
                             self._undo(stored_HWS[..., index], band_HW[:, columns])
-        except (OSError, RuntimeError, ValueError):
+        except (OSError, RuntimeError, ValueError, MemoryError):
             return False
         return True
 
@@ -93,7 +93,8 @@ class TiffBlocks:
             OSError, RuntimeError, ValueError: one was never written, or is damaged.
         """
         layout, decode = self.layout, DECODERS[self.layout.compression]
-        pieces = _fetch(file, layout.offsets_PRC[plane, rows, column], layout.sizes_PRC[plane, rows, column])
+        places_R, sizes_R = (table[plane, rows, column] for table in (layout.offsets_PRC, layout.sizes_PRC))
+        pieces = _fetch(file, places_R, sizes_R, layout.stamp.size)
         height = layout.block[0] * len(rows)
         if not layout.tiled:
             height = min(height, layout.height - layout.block[0] * rows.start)
@@ -123,10 +124,12 @@ class TiffBlocks:
             band_HW[:] = part_HW
 
 
-def _fetch(file: IO[bytes], offsets: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
-    """Read encoded blocks, at once where they lie close to each other."""
-    if not (offsets.all() and sizes.all()):
+def _fetch(file: IO[bytes], offsets: np.ndarray, sizes: np.ndarray, end: int) -> list[np.ndarray]:
+    """Read encoded blocks of a file with so many bytes, at once where they lie close to each other."""
+    if min(offsets.min(), sizes.min()) <= 0:
         raise ValueError("A block was never written.")
+    if sizes.max() > end or (offsets > end - sizes).any():
+        raise ValueError("The file is too short.")
     first, last = int(offsets.min()), int((offsets + sizes).max())
     total = int(sizes.sum())
     if last - first <= LARGEST_SPAN * total:

@@ -176,6 +176,14 @@ def test_what_is_no_tiff_has_no_layout(tmp_path, data):
     assert read_layout(tmp_path) is None
 
 
+@pytest.mark.parametrize(("table", "value"), [("offsets_PRC", 2**62), ("sizes_PRC", 2**62), ("sizes_PRC", -8)])
+def test_blocks_that_cannot_lie_in_the_file_take_no_memory(make_raster, table, value):
+    path = make_raster(noise(1, "uint16"), compress="deflate", **TILES)
+    blocks = TiffBlocks.find(str(path))
+    getattr(blocks.layout, table)[...] = value
+    assert not blocks.read(WHOLE, [1], [np.empty((HEIGHT, WIDTH), np.uint16)])
+
+
 def vrt(tmp_path, band: str, dtype: str = "UInt16", width: int = 2 * WIDTH, bands: int = 1):
     inner = "".join(
         f'<VRTRasterBand dataType="{dtype}" band="{number + 1}">{band}</VRTRasterBand>' for number in range(bands)
