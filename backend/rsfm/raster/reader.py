@@ -20,6 +20,7 @@ from rasterio.windows import Window as FileWindow
 from rsfm.errors import UserError
 from rsfm.raster.cells import Cells, find_cells
 from rsfm.raster.grid import Grid, Window
+from rsfm.raster.mosaic_blocks import Blocks, find_blocks
 from rsfm.raster.validity import find_alpha, masked_bands, nodata_marker, probes
 
 Pad = Literal["invalid", "reflect"]
@@ -83,6 +84,7 @@ class Raster:
         self._markers = [nodata_marker(dataset.nodatavals[number - 1], self.dtype) for number in self.numbers]
         self._masked = masked_bands(dataset, self.numbers)
         self._cells: Cells | None = None
+        self._blocks: Blocks | None = None
         self._level: int | None = None
         self._overviews: dict[int, Raster] | None = None
         self._lock = threading.Lock()
@@ -214,7 +216,8 @@ class Raster:
         part = FileWindow(window.column, window.row, window.width, window.height)
         try:
             with self._handle() as dataset:
-                dataset.read(self.numbers, window=part, out=pixels_CHW)
+                if not self._blocks_of(dataset).read(window, self.numbers, list(pixels_CHW)):
+                    dataset.read(self.numbers, window=part, out=pixels_CHW)
                 valid_HW[:] = True
                 for number in self._masked:
                     valid_HW &= dataset.read_masks(number, window=part) > 0
@@ -232,6 +235,12 @@ class Raster:
             if self.dtype.kind == "f":
                 valid_HW &= np.isfinite(band_HW)
         _clear(pixels_CHW, valid_HW)
+
+    def _blocks_of(self, dataset: Any) -> Blocks:
+        """Return what decodes some windows faster than GDAL."""
+        if self._blocks is None:
+            self._blocks = find_blocks(dataset)
+        return self._blocks
 
     def _reflect(self, window: Window, inside: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         """Fill what lies outside the raster from the mirror image of what lies inside."""
@@ -274,7 +283,7 @@ class Raster:
                 if factor not in shared or (opened.height, opened.width) != (grid.height, grid.width):
                     continue
             overview = copy.copy(self)
-            overview.grid, overview._level, overview._cells = grid, level, None
+            overview.grid, overview._level, overview._cells, overview._blocks = grid, level, None, None
             overview._overviews, overview._idle, overview._lock = {}, [], threading.Lock()
             found[factor] = overview
         return found
