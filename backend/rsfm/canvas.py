@@ -1,15 +1,18 @@
 """Adds up tiles and hands over the rows that are final, with the memory of one row of tiles.
 
-Shape letters: B batch, K outputs, N cells of a tile's core, h and w rows and columns of cells.
+Shape letters: B batch, K outputs, N cells of a tile's core, h and w rows and columns of cells, P planes, v values of
+the cells of a row.
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from rsfm.raster.strips import Layout, Strip
+from rsfm.raster.tiling import axis_weights
 
 CANVAS_BYTES = 2**30
 """A larger canvas lies in a temporary file instead of in memory."""
@@ -20,14 +23,21 @@ Finish = Callable[[np.ndarray, np.ndarray], None]
 
 
 class Canvas:
-    """Adds up the tiles of a row, and hands over the rows that no later tile will change."""
+    """Adds up the tiles of a row, and hands over the rows that no later tile will change.
+
+    The sums lie in memory as the network's outputs do: the outputs of a cell together, in 1 plane of K values a cell,
+    or in K planes of 1 value a cell.
+    """
 
     def __init__(self, layout: Layout, outputs: int, finish: Finish) -> None:
-        self._layout, self._plan, self._finish = layout, layout.plan, finish
+        self._layout, self._plan, self._finish, self._outputs = layout, layout.plan, finish, outputs
         self._row = layout.rows.start
         self._valid: dict[int, np.ndarray] = {}
-        shape = (outputs, layout.plan.core // layout.plan.stride, layout.cells.width)
-        self._sums_KNw = _allocate(shape)
+        self._together = 1
+        self._sums_PNv: np.ndarray | None = None
+        self._row_weights_TN, self._column_weights_TN = (
+            torch.from_numpy(axis_weights(starts, layout.plan)) for starts in (layout.row_starts, layout.column_starts)
+        )
 
     def expect(self, strip: Strip) -> None:
         """Note which of the cells that belong to a strip are valid."""
@@ -36,18 +46,43 @@ class Canvas:
             self._valid[strip.row] = np.zeros((len(valid_hw), self._layout.cells.width), bool)
         self._valid[strip.row][:, first : first + valid_hw.shape[1]] = valid_hw
 
-    def add(self, places: Sequence[tuple[int, int]], outputs_BKNN: NDArray[np.float32]) -> None:
-        """Add a batch of tiles, in the order of rows and columns, where earlier ones may lie; put down the rest."""
+    def add(self, places: Sequence[tuple[int, int]], outputs_BKNN: Tensor) -> None:
+        """Weigh a batch of tiles and put them down, in the order of rows and columns, on top of earlier ones."""
+        if self._sums_PNv is None and places:
+            self._together = self._outputs if outputs_BKNN.stride(1) == 1 else 1
         for (row, column), outputs_KNN in zip(places, outputs_BKNN, strict=True):
             self.go_to(row)
-            left = self._layout.column_starts[column] // self._plan.stride - self._layout.cells.column
-            first, end = max(left, 0), min(left + outputs_KNN.shape[2], self._layout.cells.width)
-            part_KNw, sums_KNw = outputs_KNN[:, :, first - left : end - left], self._sums_KNw[:, :, first:end]
-            above = self._plan.shared if row > self._layout.rows[0] else 0
-            beside = max(self._plan.shared + left - first, 0) if column > self._layout.columns[0] else 0
-            sums_KNw[:, :above] += part_KNw[:, :above]
-            sums_KNw[:, above:, :beside] += part_KNw[:, above:, :beside]
-            sums_KNw[:, above:, beside:] = part_KNw[:, above:, beside:]
+            self._put(row, column, self._planes(outputs_KNN))
+
+    def _put(self, row: int, column: int, tile_PNv: Tensor) -> None:
+        left = self._layout.column_starts[column] // self._plan.stride - self._layout.cells.column
+        below, beside = row > self._layout.rows[0], column > self._layout.columns[0]
+        row_N, column_v = self._row_weights_TN[row], self._column_weights_TN[column].repeat_interleave(self._together)
+        sums_PNv = torch.from_numpy(self._sums())
+        for high in self._plan.bands:
+            for wide in self._plan.bands if high.alone else self._plan.first_and_rest:
+                first, end = max(wide.first, -left), min(wide.end, self._layout.cells.width - left)
+                if first >= end:
+                    continue
+                rows, values = slice(high.first, high.end), slice(first * self._together, end * self._together)
+                sums_Phv = sums_PNv[:, rows, (left + first) * self._together : (left + end) * self._together]
+                part_Phv = tile_PNv[:, rows, values]
+                if high.alone and wide.alone:
+                    sums_Phv.copy_(part_Phv)
+                elif (below and high.first == 0) or (beside and wide.first == 0):
+                    sums_Phv += part_Phv * (row_N[rows, None] * column_v[values])
+                else:
+                    torch.mul(part_Phv, row_N[rows, None] * column_v[values], out=sums_Phv)
+
+    def _planes(self, outputs_KNN: Tensor) -> Tensor:
+        """Return a tile as the sums lie in memory: planes, rows, values."""
+        return outputs_KNN if self._together == 1 else outputs_KNN.permute(1, 2, 0).flatten(1)[None]
+
+    def _sums(self) -> np.ndarray:
+        if self._sums_PNv is None:
+            planes, rows = self._outputs // self._together, self._plan.core // self._plan.stride
+            self._sums_PNv = _allocate((planes, rows, self._layout.cells.width * self._together))
+        return self._sums_PNv
 
     @property
     def waiting_bytes(self) -> int:
@@ -59,17 +94,21 @@ class Canvas:
         step = self._plan.step // self._plan.stride
         while self._row < row:
             self._hand_over()
-            self._sums_KNw[:, :-step] = self._sums_KNw[:, step:]
+            sums_PNv = self._sums()
+            sums_PNv[:, :-step] = sums_PNv[:, step:]
             self._row += 1
 
     def _hand_over(self) -> None:
         stride, start = self._plan.stride, self._layout.row_starts[self._row]
         first = (self._layout.owned_rows(self._row)[0] - start) // stride
-        valid_hw = self._valid.pop(self._row)
-        height = max(FINISH_BYTES // (self._sums_KNw[:, :1].nbytes), 1)
+        valid_hw, sums_PNv = self._valid.pop(self._row), self._sums()
+        height = max(FINISH_BYTES // (sums_PNv[:, :1].nbytes), 1)
         for top in range(0, len(valid_hw), height):
             part_hw = valid_hw[top : top + height]
-            self._finish(self._sums_KNw[:, first + top : first + top + len(part_hw)], part_hw)
+            rows_Phv = sums_PNv[:, first + top : first + top + len(part_hw)]
+            if self._together > 1:
+                rows_Phv = np.ascontiguousarray(rows_Phv.reshape(*part_hw.shape, -1).transpose(2, 0, 1))
+            self._finish(rows_Phv, part_hw)
 
 
 def _allocate(shape: tuple[int, int, int]) -> np.ndarray:

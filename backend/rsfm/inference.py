@@ -22,7 +22,7 @@ from rsfm.inference_config import TilingConfig
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
 from rsfm.raster.strips import Inside, Layout, lay_out, strips_ahead
-from rsfm.raster.tiling import axis_weights, plan_tiles
+from rsfm.raster.tiling import plan_tiles
 
 WAITING_BYTES = 2**25
 """Rows that wait for a batch to be filled; above it, the batch is run as it is."""
@@ -121,10 +121,6 @@ class _Runner:
 
     def __init__(self, network: TileNetwork, raster: Raster, layout: Layout, device: str, batch_size: int) -> None:
         self._network, self._plan, self._device = network.to(device).eval(), layout.plan, torch.device(device)
-        self._weights = [
-            torch.from_numpy(axis_weights(starts, layout.plan)).to(device)
-            for starts in (layout.row_starts, layout.column_starts)
-        ]
         convolves = any(_overlaps(module) for module in network.modules())
         self._memory_format = torch.channels_last if convolves else torch.contiguous_format
         self._far = far = self._device.type == "cuda"
@@ -144,7 +140,7 @@ class _Runner:
         self._places.append((row, column))
         return len(self._places) == len(self._pixels[self._slot])
 
-    def swap(self) -> tuple[list[tuple[int, int]], np.ndarray]:
+    def swap(self) -> tuple[list[tuple[int, int]], Tensor]:
         """Start the batch that was filled, and return one that is done, to be used before another tile is added.
 
         On a GPU it is the batch before.
@@ -154,7 +150,7 @@ class _Runner:
             done, self._running = self._running, done
         if done.ready is not None:
             done.ready.synchronize()
-        return done.places, done.outputs_BKNN.numpy()
+        return done.places, done.outputs_BKNN
 
     def drain(self, canvas: Canvas) -> None:
         """Put on a canvas what waits to be run and what runs."""
@@ -170,23 +166,12 @@ class _Runner:
         pixels_BCSS = self._pixels[slot].to(self._device, non_blocking=True)
         valid_BSS = self._valid[slot].to(self._device, non_blocking=True)
         outputs_BKNN = self._forward(pixels_BCSS, valid_BSS)[: len(places)]
-        self._weigh(outputs_BKNN, places)
         if not self._far:
             return _Results(places, outputs_BKNN)
         home_BKNN = torch.empty(outputs_BKNN.shape, pin_memory=True).copy_(outputs_BKNN, non_blocking=True)
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ready.record(torch.cuda.current_stream(self._device))
         return _Results(places, home_BKNN, ready)
-
-    def _weigh(self, outputs_BKNN: Tensor, places: list[tuple[int, int]]) -> None:
-        """Multiply with the weights, in place, where they are not 1."""
-        if not self._plan.shared:
-            return
-        row_BN, column_BN = (
-            weights_TN[list(index)] for weights_TN, index in zip(self._weights, zip(*places, strict=True), strict=True)
-        )
-        for rows, columns in self._plan.shared_parts:
-            outputs_BKNN[:, :, rows, columns] *= row_BN[:, None, rows, None] * column_BN[:, None, None, columns]
 
     def _forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
         """Run the network; a batch that does not fit is run in two halves."""

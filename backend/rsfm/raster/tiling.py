@@ -10,6 +10,7 @@ that sum to 1 everywhere.
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -46,14 +47,29 @@ class Plan(NamedTuple):
         return (self.core - self.step) // self.stride
 
     @property
-    def shared_parts(self) -> list[tuple[slice, slice]]:
-        """Rows and columns of the cells that a tile may share with another; the rest has weight 1."""
+    def bands(self) -> list["Band"]:
+        """The cells along an axis of a tile, cut where those that it shares with others end and begin."""
         cells, shared = self.core // self.stride, self.shared
-        if 2 * shared >= cells:
-            return [(slice(0, cells), slice(0, cells))]
-        ends = (slice(0, shared), slice(cells - shared, cells))
-        middle = slice(shared, cells - shared)
-        return [*((rows, slice(0, cells)) for rows in ends), *((middle, columns) for columns in ends)]
+        cuts = sorted({0, shared, max(cells - shared, shared), cells})
+        return [Band(first, end, shared <= first and end <= cells - shared) for first, end in pairwise(cuts)]
+
+    @property
+    def first_and_rest(self) -> list["Band"]:
+        """The cells that a tile shares with those before it, and the rest."""
+        first, *rest = self.bands
+        return [first, Band(rest[0].first, rest[-1].end, alone=False)] if rest else [first]
+
+
+class Band(NamedTuple):
+    """Neighbouring cells along an axis of a tile.
+
+    Attributes:
+        alone: no other tile has them.
+    """
+
+    first: int
+    end: int
+    alone: bool
 
 
 def plan_tiles(tiling: TilingConfig, multiple: int, stride: int, margin: int | None) -> Plan:

@@ -96,10 +96,9 @@ def test_8_4_3_weights_of_both_axes_sum_to_one_at_every_pixel(tiling, height, wi
         for column, column_N in zip(columns, axis_weights(columns, plan), strict=True):
             sums_HW[row : row + plan.core, column : column + plan.core] += row_N[:, None] * column_N
             shares[row : row + plan.core, column : column + plan.core] += 1
-            alone = np.ones((plan.core, plan.core), bool)
-            for part in plan.shared_parts:
-                alone[part] = False
-            assert ((row_N[:, None] * column_N)[alone] == 1).all()
+            alone_N = np.concatenate([[band.alone] * (band.end - band.first) for band in plan.bands])
+            assert len(alone_N) == plan.core
+            assert ((row_N[:, None] * column_N)[np.outer(alone_N, alone_N)] == 1).all()
     assert np.abs(sums_HW - 1).max() <= 1e-6
     assert shares.min() >= 1
 
