@@ -32,7 +32,7 @@ def test_a_map_is_planned_by_its_tiles_and_the_disk_that_it_will_take(make_raste
     assert found.memory > 10**8
     outputs = run_job(tmp_path, "segment", "whole", **config)
     made = sum(file.stat().st_size for file in outputs.parent.rglob("*") if file.is_file())
-    assert found.disk == pytest.approx(made, rel=0.5)
+    assert 0.7 * made < found.disk < 2.5 * made  # a map lies there twice while it gets its pyramids
     inside = plan_job("segment", {**config, "area": "500000,5099000,501000,5100000"}, tmp_path)
     assert inside.amount < found.amount
 
