@@ -19,7 +19,7 @@ from skimage.io import imsave
 
 from rsfm.embedding_layers import paint
 from rsfm.encoder import Encoder
-from rsfm.inference import run_tiles
+from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.networks import EncoderNetwork
 from rsfm.preview import on_screen, write_raster
@@ -36,6 +36,7 @@ LARGEST, SMALLEST, LARGEST_PICTURE = 1000, 192, 512
 """Longest and shortest side of the area in pixels of the raster; longest side of the small pictures."""
 MOST_MAPS = 20
 BATCH = 4
+SMALL_TILE, TILE_STEP = 96, 32
 STRETCH = 2.2
 """Standard deviations of a component from the middle grey to full colour."""
 
@@ -50,8 +51,16 @@ class Spot(NamedTuple):
 class LearningMap:
     """A look that maps the area on the screen, or the middle of the first raster, and keeps some of its maps."""
 
-    def __init__(self, rasters: Sequence[Raster], statistics: Statistics, device: str, run: Run) -> None:
+    def __init__(
+        self, rasters: Sequence[Raster], statistics: Statistics, device: str, run: Run, learned_side: int = 0
+    ) -> None:
+        """Make a look.
+
+        Args:
+            learned_side: of the windows that are learned from, in pixels; 0 is not known.
+        """
         self._rasters, self._statistics, self._device, self._run = rasters, statistics, device, run
+        self._learned_side = learned_side
         self._batch = 1 if device == "cpu" else BATCH
         self._memory = run.checkpoints / "learning_map.npz"
         self._known: tuple[Spot, Values] | None = _recall(self._memory)
@@ -110,7 +119,8 @@ class LearningMap:
             valid.append(valid_HW.copy())
 
         raster, check = self._rasters[spot.raster], self._run.check
-        run_tiles(network, raster, spot.window, TilingConfig(), self._device, self._batch, keep, check, lambda _: None)
+        tiling = tiling_of(network, self._learned_side)
+        run_tiles(network, raster, spot.window, tiling, self._device, self._batch, keep, check, lambda _: None)
         return np.concatenate(rows, axis=1), np.concatenate(valid)
 
     def _colour(self, features_DHW: Values, valid_HW: NDArray[np.bool_], spot: Spot) -> tuple[Axes, Values]:
@@ -159,6 +169,14 @@ def thin(outputs: Path, shown: set[Path]) -> None:
         crowded = kept[1 + gaps.index(min(gaps))]
         crowded.unlink()
         crowded.with_suffix(".png").unlink(missing_ok=True)
+
+
+def tiling_of(network: TileNetwork, learned_side: int) -> TilingConfig:
+    """Choose small tiles where each cell looks at all others of its tile: their time grows with the square."""
+    if network.margin is not None:
+        return TilingConfig()
+    side = max(SMALL_TILE, -(-learned_side // TILE_STEP) * TILE_STEP)
+    return TilingConfig(tile_size=side, tile_overlap=side // 4)
 
 
 def _clock(device: str) -> float:

@@ -55,7 +55,8 @@ def make_watchers(
         scores = open_scores(config, source, method.encoder.stride, device, run)
         scores.report_floor()
         watching.append(Watching(scores, "The score on your labels", budget, run))
-    learning_map = LearningMap(source.rasters, source.statistics, device, run) if config.learning_map else None
-    if learning_map is not None:
+    learning_map = None
+    if config.learning_map:
+        learning_map = LearningMap(source.rasters, source.statistics, device, run, config.window)
         watching.append(Watching(learning_map, "The learning map", budget, run))
     return Watchers(tuple(watching), learning_map, scores)

@@ -14,6 +14,7 @@ from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import FeatureMap
 from rsfm.encoders.conv_small import ConvSmall, ConvSmallConfig
 from rsfm.errors import Stopped, UserError
+from rsfm.inference import TileNetwork
 from rsfm.raster.labels import read_labels
 from rsfm.raster.reader import open_raster
 from rsfm.runs import Run
@@ -264,6 +265,16 @@ def test_the_map_is_of_what_is_on_the_screen_and_follows_it(field, tmp_path):
         shared = [file.read(window=file.window(west, south, east, north)).astype(int) for file in (first, second)]
     inner = (slice(None), slice(8, -8), slice(8, -8))  # away from where the tiles end
     assert np.abs(shared[0][inner] - shared[1][inner]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("margin", "learned", "side"), [(20, 40, 256), (None, 0, 96), (None, 40, 96), (None, 200, 224)]
+)
+def test_tiles_of_attention_are_small_and_no_smaller_than_what_was_learned_from(margin, learned, side):
+    network = TileNetwork()
+    network.margin = margin
+    tiling = learning_map.tiling_of(network, learned)
+    assert (tiling.tile_size, tiling.tile_overlap) == (side, side // 4)
 
 
 def test_maps_are_thinned_evenly_and_their_pictures_are_small(field, tmp_path, monkeypatch):
