@@ -4,12 +4,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import psutil
 import torch
 from lightning_fabric import Fabric
 
-from rsfm import runs
+from rsfm import memory, runs
 from rsfm.devices import choose_device
 from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Method
@@ -20,14 +21,25 @@ from rsfm.training.checkpoint import Position
 from rsfm.training.fabric import make_fabric
 from rsfm.training.fit import Measures
 from rsfm.training.learner import set_up
-from rsfm.training.loop import VALIDATE_EVERY_SECONDS, validation_loss
+from rsfm.training.loop import VALIDATE_EVERY_SECONDS, make_budget, validation_loss
 from rsfm.training.prefetch import Prefetch
 from rsfm.training.pretraining import build_method
 from rsfm.training.trial import Cost, CountingFit, Trial
-from rsfm.training.window_source import Batches, open_windows
+from rsfm.training.watchers import make_learning_map
+from rsfm.training.watching import allowed_seconds, share_of_looks, still, undisturbed
+from rsfm.training.window_source import Batches, WindowSource, open_windows
 
 CLOSING_SECONDS = 0.5
 """For a run to write down how it ended, and for its process to leave."""
+
+
+class Looks(NamedTuple):
+    """What the learning map takes: seconds of the first look and of a later one, of the processor's, peak memory."""
+
+    first: float
+    later: float
+    cpu_seconds: float
+    memory: int
 
 
 def measure_pretraining(config: PretrainConfig) -> Facts:
@@ -48,18 +60,22 @@ def measure_pretraining(config: PretrainConfig) -> Facts:
         fabric = make_fabric(device)
         started, used = time.time() - psutil.Process().create_time(), time.process_time()
         cost, notes, saving = _try(method, batches, config, fabric, run)
+        budget = make_budget(config.training, source.windows)
+        whole = budget.seconds or budget.steps * cost.seconds
+        looks = _try_looks(config, source, method, device, run, whole)
+        busier = 1 + share_of_looks(whole, looks.later)
         kept = sum(tensor.nbytes for tensor in (*method.encoder.state_dict().values(), *method.kept().values()))
         decoded = round(config.sampling.cache_gb * GB)
         return Facts(
             unit="windows",
             amount=source.windows,
             batch=config.training.batch_size,
-            seconds=cost.seconds,
-            cpu_seconds=cost.cpu_seconds,
-            start_seconds=started + cost.first_seconds,
-            start_cpu_seconds=used,
-            end_seconds=saving + CLOSING_SECONDS,
-            memory=cost.memory + source.growth(),
+            seconds=cost.seconds * busier,
+            cpu_seconds=cost.cpu_seconds * busier,
+            start_seconds=started + cost.first_seconds + looks.first,
+            start_cpu_seconds=used + looks.cpu_seconds,
+            end_seconds=saving + looks.later + CLOSING_SECONDS,
+            memory=max(cost.memory, looks.memory) + source.growth(),
             device_memory=cost.device_memory,
             disk=kept,
             checkpoint=_size(run.checkpoints) + decoded,
@@ -89,6 +105,21 @@ def _try(
     saving = time.perf_counter() - started
     notes = () if fit.measures == Measures() else (fit.describe(training.batch_size, fabric.device),)
     return cost, notes, saving
+
+
+def _try_looks(
+    config: PretrainConfig, source: WindowSource, method: Method, device: str, run: Run, seconds: float
+) -> Looks:
+    """Make the learning map twice, as a training of so many seconds does."""
+    if not config.learning_map:
+        return Looks(0.0, 0.0, 0.0, 0)
+    look, used, times = make_learning_map(config, source, device, run), time.process_time(), []
+    for step in (1, 2):
+        started = time.perf_counter()
+        with undisturbed(method.encoder):
+            look(still(method.encoder), Position(step), allowed_seconds(seconds))
+        times.append(time.perf_counter() - started)
+    return Looks(times[0], times[1], time.process_time() - used, memory.peak())
 
 
 def _size(folder: Path) -> int:

@@ -41,6 +41,11 @@ NOBODY = Watchers((), None, None)
 """Of processes that only help to train."""
 
 
+def make_learning_map(config: PretrainConfig, source: WindowSource, device: str, run: Run) -> LearningMap:
+    """Make the look at what the encoder sees."""
+    return LearningMap(source.rasters, source.statistics, device, run, config.window)
+
+
 def make_watchers(
     config: PretrainConfig, source: WindowSource, method: Method, budget: Budget, device: str, run: Run
 ) -> Watchers:
@@ -57,6 +62,6 @@ def make_watchers(
         watching.append(Watching(scores, "The score on your labels", budget, run))
     learning_map = None
     if config.learning_map:
-        learning_map = LearningMap(source.rasters, source.statistics, device, run, config.window)
+        learning_map = make_learning_map(config, source, device, run)
         watching.append(Watching(learning_map, "The learning map", budget, run))
     return Watchers(tuple(watching), learning_map, scores)

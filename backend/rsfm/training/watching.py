@@ -71,14 +71,13 @@ class Watching:
         if self._failed:
             return
         seconds = self._seconds(position)
-        allowed = _most_time(seconds) * min(seconds / FEWEST_LOOKS, LOOK_EVERY_SECONDS)
+        allowed = allowed_seconds(seconds)
         is_first = self._looked is None
         self._looked, began = position, time.monotonic()
         try:
             self._run.check()
             with undisturbed(method.encoder):
-                encoder = copy.deepcopy(method.encoder).requires_grad_(False).eval()
-                self._look(encoder, position, allowed)
+                self._look(still(method.encoder), position, allowed)
         except (Stopped, Cancelled):
             pass  # the loop hears it next, and keeps what is done
         except (UserError, RasterioError, OSError, torch.OutOfMemoryError) as error:
@@ -86,6 +85,23 @@ class Watching:
             self._run.warning(f"{self._what} is not shown any more, and the training goes on: {error}")
         cost = time.monotonic() - began
         self._cost = min(cost, allowed) if is_first else cost  # the first one makes what the others use
+
+
+def still(encoder: Encoder) -> Encoder:
+    """Return a copy that does not learn, to be looked at."""
+    return copy.deepcopy(encoder).requires_grad_(False).eval()
+
+
+def allowed_seconds(seconds: float) -> float:
+    """Return how long a look may take in a training of so many seconds."""
+    return _most_time(seconds) * min(seconds / FEWEST_LOOKS, LOOK_EVERY_SECONDS)
+
+
+def share_of_looks(seconds: float, each: float) -> float:
+    """Estimate the share of a training's seconds that looks of so many seconds take, first and last aside."""
+    if not each:
+        return 0.0
+    return each / max(min(seconds / LOOKS, LOOK_EVERY_SECONDS), each / _most_time(seconds))
 
 
 def _most_time(seconds: float) -> float:

@@ -26,7 +26,7 @@ from rsfm.training.finetuning import raster_statistics
 from rsfm.training.labelled_windows import MOST_WINDOWS, read_windows
 from rsfm.training.learning_map import LearningMap, maps
 from rsfm.training.loop import Budget
-from rsfm.training.watching import MOST_TIME, MOST_TIME_SHORT, Watching
+from rsfm.training.watching import MOST_TIME, MOST_TIME_SHORT, Watching, share_of_looks
 from safetensors.torch import load_file
 from skimage.io import imread
 from tensorboardX.proto.event_pb2 import Event
@@ -327,6 +327,19 @@ def test_a_short_training_is_looked_at_ten_times_and_a_long_one_after_each_check
     gaps = np.diff([position.seconds for position in long])
     assert 95 <= len(long) <= 98
     assert max(gaps) <= 305
+
+
+@pytest.mark.parametrize(("seconds", "each"), [(100, 0.1), (100, 1), (100, 5), (3000, 1), (3000, 8), (3000, 60)])
+def test_the_planned_share_of_looks_is_what_they_take(tmp_path, seconds, each, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("rsfm.training.watching.time.monotonic", lambda: now[0])
+
+    def slow(*_):
+        now[0] += each
+
+    seen, _ = watch(tmp_path, slow, seconds, seconds / 5000)
+    between = seen[1:-1]
+    assert len(between) * each / seconds == pytest.approx(share_of_looks(seconds, each), abs=1.5 * each / seconds)
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(100, MOST_TIME_SHORT), (3000, MOST_TIME)])
