@@ -31,6 +31,8 @@ from rsfm.training.window_source import Batches, WindowSource, open_windows
 
 CLOSING_SECONDS = 0.5
 """For a run to write down how it ended, and for its process to leave."""
+GROWN = 1.05
+"""Memory of many steps over that of a few: what is freed is kept in pieces, not all of which a later tensor fits."""
 
 
 class Looks(NamedTuple):
@@ -75,7 +77,7 @@ def measure_pretraining(config: PretrainConfig) -> Facts:
             start_seconds=started + cost.first_seconds + looks.first,
             start_cpu_seconds=used + looks.cpu_seconds,
             end_seconds=saving + looks.later + CLOSING_SECONDS,
-            memory=max(cost.memory, looks.memory) + source.growth(),
+            memory=int(GROWN * max(cost.memory, looks.memory)) + source.growth(),
             device_memory=cost.device_memory,
             disk=kept,
             checkpoint=_size(run.checkpoints) + decoded,
