@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-PIECE = 2**20
-"""Values of a piece."""
+PIECE, SMALLEST = 2**20, 2**18
+"""Values of a piece; what would be less than `FEW` pieces is cut smaller, as far as the second number."""
+FEW = 4
 
 
 def split(count: int, values: int, device: torch.device) -> list[slice]:
@@ -26,7 +27,8 @@ def split(count: int, values: int, device: torch.device) -> list[slice]:
         values: of one element of the batch.
     """
     most = max(PIECE // max(values, 1), 1) if device.type == "cpu" else max(count, 1)
-    parts = math.ceil(count / most)
+    parts = max(math.ceil(count / most), min(FEW, count, math.ceil(count * values / SMALLEST)))
+    parts = parts if device.type == "cpu" else min(count, 1)
     return [slice(part * count // parts, (part + 1) * count // parts) for part in range(parts)]
 
 
