@@ -8,7 +8,15 @@ from rsfm.blocks.view import View
 
 
 @pytest.mark.parametrize(
-    ("count", "values", "expected"), [(7, 2**18, [3, 4]), (2, 2**30, [1, 1]), (0, 5, []), (3, 0, [3])]
+    ("count", "values", "expected"),
+    [
+        (7, 2**18, [1, 2, 2, 2]),
+        (9, 2**15, [4, 5]),
+        (18, 2**18, [3, 4, 3, 4, 4]),
+        (2, 2**30, [1, 1]),
+        (0, 5, []),
+        (3, 0, [3]),
+    ],
 )
 def test_pieces_follow_each_other_and_are_nearly_equal(count, values, expected):
     found = pieces.split(count, values, torch.device("cpu"))
@@ -26,6 +34,7 @@ def test_views_are_the_same_in_any_pieces_and_on_any_number_of_threads(bands, mo
 
     def draw(piece: int, threads: int) -> list[View]:
         monkeypatch.setattr(pieces, "PIECE", piece)
+        monkeypatch.setattr(pieces, "SMALLEST", piece)
         torch.set_num_threads(threads)
         torch.manual_seed(1)
         drawn = draw_views(View(pixels * valid[:, None], valid), (136, 48), [(0.4, 1.0)] * 2 + [(0.05, 0.4)] * 3)
