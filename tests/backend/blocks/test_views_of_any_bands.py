@@ -116,6 +116,7 @@ def test_a_view_does_not_depend_on_its_batch_or_the_threads(bands, threads, monk
     before = torch.get_num_threads()
     for values in (10, 2**30):
         monkeypatch.setattr("rsfm.blocks.pieces.PIECE", values)
+        monkeypatch.setattr("rsfm.blocks.pieces.SMALLEST", values)
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         drawn = draw_views(window, (64, 24), [(0.4, 1), (0.4, 1), (0.1, 0.4), (0.1, 0.4)])
