@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Barrier
+from threading import Barrier, local
 from typing import Any
 
 import torch
@@ -18,14 +18,18 @@ import torch
 PIECE, SMALLEST = 2**20, 2**18
 """Values of a piece; what would be less than `FEW` pieces is cut smaller, as far as the second number."""
 FEW = 4
+_here = local()
+"""Tells a thread of the pool that it is one."""
 
 
 def split(count: int, values: int, device: torch.device) -> list[slice]:
-    """Split a batch into pieces of nearly the same size.
+    """Split a batch into pieces of nearly the same size; a piece that a thread works on already stays whole.
 
     Args:
         values: of one element of the batch.
     """
+    if _in_pool():
+        return [slice(0, count)] if count else []
     most = max(PIECE // max(values, 1), 1) if device.type == "cpu" else max(count, 1)
     parts = max(math.ceil(count / most), min(FEW, count, math.ceil(count * values / SMALLEST)))
     parts = parts if device.type == "cpu" else min(count, 1)
@@ -33,8 +37,11 @@ def split(count: int, values: int, device: torch.device) -> list[slice]:
 
 
 def in_threads(work: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> None:
-    """Call `work` with the arguments of each task; it draws nothing at random, since the tasks run side by side."""
-    threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
+    """Call `work` with the arguments of each task; it draws nothing at random, since the tasks run side by side.
+
+    A task that itself calls this does its own tasks one by one: threads that wait for each other would wait for ever.
+    """
+    threads, grad = 1 if _in_pool() else torch.get_num_threads(), torch.is_grad_enabled()
 
     def run(task: tuple[Any, ...]) -> None:
         with torch.set_grad_enabled(grad):
@@ -50,10 +57,20 @@ def in_threads(work: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> N
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Start threads of which each runs its operations alone, and let later threads run theirs as this one does."""
-    pool = ThreadPoolExecutor(threads, "pieces", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, "pieces", initializer=_join_pool)
     started = Barrier(threads + 1)
     for _ in range(threads):
         pool.submit(started.wait)
     started.wait()
     torch.set_num_threads(threads)
     return pool
+
+
+def _in_pool() -> bool:
+    return getattr(_here, "in_pool", False)
+
+
+def _join_pool() -> None:
+    _here.in_pool = True
+    torch.get_num_threads()  # at its first operation a thread takes the number that all have: let it be taken before
+    torch.set_num_threads(1)

@@ -1,5 +1,9 @@
 """Views made in pieces, on several threads, are those of the whole batch."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from rsfm.blocks import pieces
@@ -50,3 +54,55 @@ def test_views_are_the_same_in_any_pieces_and_on_any_number_of_threads(bands, mo
                 torch.testing.assert_close(one.pixels_BCHW, whole.pixels_BCHW, atol=1e-5, rtol=0)
     finally:
         torch.set_num_threads(threads)
+
+
+DRAW = """
+import torch
+from rsfm.blocks.multicrop import draw_views
+from rsfm.blocks.view import View
+from rsfm.blocks.views import published_view
+from rsfm.encoders.vit_learned import ViTLearned, ViTLearnedConfig
+from rsfm.methods.pera import PerA, PerAConfig
+
+torch.set_num_threads({threads})
+window = View(torch.randn(8, 3, 256, 256), torch.ones(8, 256, 256, dtype=torch.bool))
+pera = PerA(
+    PerAConfig(prototypes=8, hidden=8, bottleneck=8), ViTLearned(ViTLearnedConfig(width=16, depth=1, heads=1), 3)
+)
+for _ in range(2):
+    draw_views(window, (224, 96), [(0.4, 1.0)] * 2 + [(0.05, 0.4)] * 8)
+    pera.draw(window, 2, 224, (0.4, 1.0))
+    published_view(*window, 224)
+print("drawn by", torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_large_views_are_drawn_by_threads_that_do_not_wait_for_each_other(threads):
+    """In a process of its own: threads that wait for each other keep a process from ending."""
+    found = subprocess.run(
+        [sys.executable, "-c", DRAW.format(threads=threads)],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == f"drawn by {threads}"
+
+
+def test_a_task_with_tasks_of_its_own_does_them_one_by_one():
+    threads = torch.get_num_threads()
+    done = []
+    try:
+        torch.set_num_threads(2)
+        pieces.in_threads(
+            lambda one: pieces.in_threads(lambda two: done.append((one, two)), [(two,) for two in range(3)]),
+            [(one,) for one in range(4)],
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert sorted(done) == [(one, two) for one in range(4) for two in range(3)]
+    for one in range(4):
+        assert [two for first, two in done if first == one] == [0, 1, 2]
