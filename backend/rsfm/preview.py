@@ -7,7 +7,6 @@ Shape letters: K outputs of the network, C bands shown, H rows, W columns.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from rasterio.warp import transform_bounds
 
 from rsfm.raster.background import Work
 from rsfm.raster.grid import Grid, Window
+from rsfm.raster.small_raster import small_raster
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 
@@ -198,10 +198,12 @@ def empty_previews(folder: Path) -> None:
 
 
 def write_raster(path: Path, pixels_CHW: NDArray[Any], place: dict[str, Any]) -> None:
-    """Write a small raster under another name first, so that nobody opens half of it."""
-    partial = path.with_name(f"{path.stem}.partial.tif")
+    """Write a small raster, of which nobody ever opens half.
+
+    Raises:
+        OSError: the disk is full or gone; what stood at the path stays.
+    """
     bands, height, width = pixels_CHW.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels_CHW.dtype}
-    with rasterio.open(partial, "w", driver="GTiff", **shape, **place) as file:
+    with small_raster(path, **shape, **place) as file:
         file.write(pixels_CHW)
-    os.replace(partial, path)

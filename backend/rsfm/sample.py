@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyogrio.raw
-import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioIOError
 from rasterio.warp import transform as reproject
 
 from rsfm.errors import UserError
 from rsfm.raster.geopackage import GEOPACKAGE
+from rsfm.raster.small_raster import small_raster
 from rsfm.scene.classes import CLASSES, ROAD
 from rsfm.scene.layout import Layout, lay_out
 from rsfm.scene.patterns import mix
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"The seed is {options.seed}. Choose 0 or more with --seed.")
     try:
         make_sample(options.folder, options.size, options.seed)
-    except (OSError, rasterio.errors.RasterioIOError) as error:
+    except (OSError, RasterioIOError) as error:
         raise UserError(f"The scene cannot be written to '{options.folder}' ({error}). Name another folder.") from error
     print(f"Scene: {options.folder}. README.md says what is what.")
     return 0
@@ -133,13 +134,12 @@ def _write_raster(
     band_tags: list[dict[str, str]] | None = None,
     palette: dict[int, tuple[int, int, int]] | None = None,
 ) -> None:
-    """Write a tiled GeoTIFF on the scene's grid, under a passing name until it is complete."""
+    """Write a tiled GeoTIFF on the scene's grid."""
     count, height, width = pixels_CHW.shape
-    partial = path.with_name(f"{path.stem}.partial.tif")
     grid = {"crs": SCENE_CRS, "transform": TRANSFORM, "height": height, "width": width, "count": count}
     photometric = "palette" if palette else "minisblack"
     form = {**STORAGE, **grid, "dtype": pixels_CHW.dtype, "nodata": nodata, "photometric": photometric}
-    with rasterio.open(partial, "w", **form) as file:
+    with small_raster(path, **form) as file:
         if palette:  # before the pixels: the palette is part of the header
             file.write_colormap(1, {value: (*colour, 255) for value, colour in palette.items()})
         file.write(pixels_CHW)
@@ -150,7 +150,6 @@ def _write_raster(
             file.colorinterp = [SEEN_AS.get(name.split()[0], ColorInterp.undefined) for name in descriptions]
         for band, entries in enumerate(band_tags or [], start=1):
             file.update_tags(band, **entries)
-    os.replace(partial, path)
 
 
 def _write_labels(path: Path, drawn: list[DrawnPolygon]) -> None:
