@@ -15,9 +15,9 @@ turns, and the whole time over that of the network:
 - torchgeo: the same tiles from `RasterDataset` with `GridGeoSampler`, labelled by argmax, neither blended nor written;
 - the floor: decode every block once, and encode the labels once.
 
-The large networks run through the loops of others on blocks of 512 alone (--all: on all layouts), and once: their minutes
-are the network's. Torch has one thread.
-The bound on the overhead, .055 s of the processor and .03 of the clock, is for every network and layout.
+The large networks run through the loops of others on blocks of 512 alone (--all: on all layouts), and once: their
+minutes are the network's. Torch has one thread. The bound on the overhead, .055 s of the processor and .03 by the
+clock, is for every network and layout.
 """
 
 import argparse

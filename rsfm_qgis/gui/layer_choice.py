@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qgis.core import QgsMapLayer, QgsProviderRegistry
+from qgis.core import QgsMapLayer, QgsProject, QgsProviderRegistry
 from qgis.gui import QgsMapLayerComboBox
 from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtWidgets import QFileDialog, QHBoxLayout, QToolButton, QWidget
 
 from rsfm_qgis.gui.editor import shrinkable
+from rsfm_qgis.layers import is_preview
 
 
 class LayerChoice(QWidget):
-    """Shows the project's layers of one sort, and files that were picked."""
+    """Shows the project's layers of one sort but previews, and files that were picked."""
 
     changed = pyqtSignal()
 
@@ -22,6 +23,7 @@ class LayerChoice(QWidget):
         super().__init__()
         self._file_filter = file_filter
         self._offered: dict[str, str] = {}
+        self._left_out = 0
         self.combo = shrinkable(QgsMapLayerComboBox())
         self.combo.setFilters(filters)
         known = QgsProviderRegistry.instance().providerList()
@@ -37,6 +39,9 @@ class LayerChoice(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.combo)
         layout.addWidget(self.button)
+        self._leave_out_previews()
+        QgsProject.instance().layersAdded.connect(self._leave_out_previews)
+        QgsProject.instance().layersRemoved.connect(self._leave_out_previews)
         self.combo.layerChanged.connect(self._tell)
         self.combo.currentTextChanged.connect(self._tell)
 
@@ -75,6 +80,13 @@ class LayerChoice(QWidget):
         text = next((name for name, file in self._offered.items() if file == path), path)
         self.combo.setAdditionalItems(list(dict.fromkeys([*self.combo.additionalItems(), text])))
         self.combo.setCurrentIndex(max(row for row in range(model.rowCount()) if self.combo.itemText(row) == text))
+
+    def _leave_out_previews(self, _changed: Any = None) -> None:
+        """Leave out what will be gone when its run has ended."""
+        previews = [layer for layer in QgsProject.instance().mapLayers().values() if is_preview(layer)]
+        if previews or self._left_out:
+            self.combo.setExceptedLayerList(previews)
+        self._left_out = len(previews)
 
     def _pick(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, self.tr("Choose a File"), "", self._file_filter)

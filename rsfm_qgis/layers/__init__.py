@@ -78,6 +78,11 @@ def _add(
         yield group
 
 
+def is_preview(layer: QgsMapLayer) -> bool:
+    """Tell a layer that goes when its run has ended."""
+    return bool(layer.customProperty(PREVIEW_PROPERTY))
+
+
 def _is_there(group: QgsLayerTreeGroup, output: Output) -> bool:
     """Tell whether an output is on the map; a layer whose file was gone is taken off, to be made anew.
 
@@ -85,7 +90,7 @@ def _is_there(group: QgsLayerTreeGroup, output: Output) -> bool:
     """
     for node in group.findLayers():
         layer = node.layer()
-        if layer is None or layer.customProperty(PREVIEW_PROPERTY):
+        if layer is None or is_preview(layer):
             continue
         if layer.source().partition("|")[0] == output.path:
             if layer.isValid():

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ORIGIN, PIXEL, ROOT
-from qgis.core import QgsCoordinateReferenceSystem, QgsRectangle
-from qgis.gui import QgsMessageBar
+from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsRectangle
+from qgis.gui import QgsMapLayerComboBox, QgsMessageBar
+from qgis.PyQt.QtWidgets import QListWidget
 from test_outputs import render
 
-from rsfm_qgis import layers, looks, preview_layers, settings
+from rsfm_qgis import layers, looks, preview_layers, schema, settings
 from rsfm_qgis.client import BackendClient
 from rsfm_qgis.collection_list import CollectionList
 from rsfm_qgis.gui.editor import Workspace
+from rsfm_qgis.gui.form import Form
 from rsfm_qgis.gui.results import Results
 from rsfm_qgis.records import Output, read_record
 from rsfm_qgis.runs import RunList
@@ -113,6 +115,31 @@ def test_preview_that_the_user_takes_off_the_map_stays_off(workspace, results, c
     assert previews_told(folder, key) > told
     workspace.runs.cancel(folder)
     wait(lambda: workspace.runs.get(folder).state == "cancelled")
+
+
+def test_previews_are_not_offered_as_rasters_to_work_on(workspace, results, config, wait):
+    def make_forms():
+        return [Form(schema.jobs()[job].fields, workspace) for job in ("pretrain", "segment")]
+
+    def offered(form):
+        listed = [box.item(row).text() for box in form.findChildren(QListWidget) for row in range(box.count())]
+        combos = form.findChildren(QgsMapLayerComboBox)
+        return listed + [combo.itemText(row) for combo in combos for row in range(combo.count())]
+
+    forms = make_forms()
+    folder = start(workspace, results, config, wait)
+    wait(lambda: grown(workspace.project, folder), 60)
+    forms += make_forms()
+    previews = [node.layer() for node in preview_layers.find(workspace.project, folder)]
+    assert previews
+    for form in forms:
+        assert not [layer.name() for layer in previews if layer.name() in offered(form)]
+    workspace.runs.cancel(folder)
+    wait(lambda: workspace.runs.get(folder).state == "cancelled")
+    wait(lambda: layers.find_group(workspace.project, folder) is None)
+    QgsProject.instance().addMapLayer(QgsRasterLayer(config["raster"], "mine"))
+    for form in forms:
+        assert "mine" in offered(form)
 
 
 def grown(project, folder):

@@ -33,19 +33,20 @@ def files_of_at_most(size):
 @pytest.mark.parametrize("size", [0, 100, 4096, 60_000])
 def test_a_small_raster_is_whole_or_is_not_there(tmp_path, size):
     path = tmp_path / "small.tif"
-    with files_of_at_most(size), pytest.raises(OSError, match="large|space"):
+    with files_of_at_most(size), pytest.raises(OSError, match=r"large|space"):
         write_raster(path, PIXELS, PLACE)
     assert list(tmp_path.iterdir()) == []
     write_raster(path, PIXELS, PLACE)
     with rasterio.open(path) as file:
         assert np.array_equal(file.read(), PIXELS)
-        assert file.crs == PLACE["crs"] and file.transform == PLACE["transform"]
+        assert file.crs == PLACE["crs"]
+        assert file.transform == PLACE["transform"]
 
 
 def test_what_stood_there_stays(tmp_path):
     path = tmp_path / "small.tif"
     write_raster(path, PIXELS, PLACE)
-    with files_of_at_most(5000), pytest.raises(OSError, match="large|space"):
+    with files_of_at_most(5000), pytest.raises(OSError, match=r"large|space"):
         write_raster(path, PIXELS[:, ::-1].copy(), PLACE)
     with rasterio.open(path) as file:
         assert np.array_equal(file.read(), PIXELS)
