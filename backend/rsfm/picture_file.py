@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from rsfm.raster.band_names import Described, canonical, name_bands
+from rsfm.whole_file import write_whole
 
 HIDDEN = 128
 """Gray of what is not shown."""
@@ -64,7 +65,7 @@ def stretch(
 
 def write_picture(path: Path, colours_CHW: NDArray[np.uint8]) -> None:
     """Write one or three bands as the ending says, ".png" without loss or ".jpg"."""
-    path.write_bytes(encode(colours_CHW, "JPEG" if path.suffix == ".jpg" else "PNG"))
+    write_whole(path, encode(colours_CHW, "JPEG" if path.suffix == ".jpg" else "PNG"))
 
 
 def shrink_picture(path: Path, side: int) -> bytes:

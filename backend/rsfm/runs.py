@@ -26,6 +26,7 @@ import psutil
 from rsfm import PROTOCOL, __version__
 from rsfm.errors import Cancelled, Stopped, UserError
 from rsfm.run_options import RunOptions, read_options
+from rsfm.whole_file import write_whole
 
 State = Literal["starting", "waiting", "running", "stopped", "cancelled", "failed", "done", "lost"]
 ENDED: frozenset[str] = frozenset({"stopped", "cancelled", "failed", "done", "lost"})
@@ -184,9 +185,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file by renaming a finished one over it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, text.encode())
 
 
 def now() -> str:

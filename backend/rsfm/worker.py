@@ -115,6 +115,7 @@ def _do(run: Run, folder: Path) -> int:
         text = f"{type(error).__name__}: {error}. The log has the details: {folder / 'log.txt'}"
         run.emit("error", text=text, field=None)
         return _end(run, "failed", 1, error=text)
+    runs.make_room(folder)
     run.progress(1, "Done")
     return _end(run, "done", 0, result=result)
 
@@ -217,7 +218,11 @@ def _report(run: Run) -> None:
 
 
 def _end(run: Run, state: runs.State, code: int, **extra: Any) -> int:
-    """Write down how a run ended: first the folder, then the event, so that whoever hears of it finds it true."""
+    """Write down how a run ended: first the folder, then the event, so that whoever hears of it finds it true.
+
+    There may be no more space on the disk than the run has held for this.
+    """
+    runs.make_room(run.folder)
     runs.update(run.folder, state=state, ended=runs.now(), exit_code=code, **extra)
     if state in {"done", "stopped"}:
         _report(run)

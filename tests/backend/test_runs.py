@@ -1,6 +1,8 @@
 """Run folders: what a reader sees, whatever the writer was doing when it died."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,41 @@ def test_a_run_in_a_relative_folder_tells_of_files_that_are_found_from_elsewhere
     outputs = [event["path"] for event in map(json.loads, lines) if event["type"] == "output"]
     assert outputs
     assert all(Path(path).is_absolute() for path in outputs)
+
+
+FILL = """
+mount -t tmpfs -o size=1m tmpfs "$1" || exit 77
+"$2" -E -s -c "$3" "$1"
+"""
+END = """
+import json, sys
+from pathlib import Path
+from rsfm import runs, worker
+from rsfm.runs import Run
+folder = runs.create(Path(sys.argv[1]), "pretrain", "a title", {})
+runs.claim(folder)
+runs.keep_room(folder)
+run = Run(folder, None)
+with open(folder / "filler", "wb", buffering=0) as file:
+    try:
+        while file.write(bytes(512)):
+            pass
+    except OSError:
+        pass
+try:
+    runs.update(folder, device="cpu")
+except OSError as error:
+    print(error.strerror)
+print(sorted(path.name for path in folder.iterdir() if "partial" in path.name))
+worker._end(run, STATE, 0)
+print(runs.read(folder)["state"], json.loads((folder / "events.jsonl").read_text().splitlines()[-1])["type"])
+"""
+
+
+@pytest.mark.parametrize("state", ["done", "stopped", "failed"])
+def test_a_run_that_ends_on_a_full_disk_is_not_lost(state, tmp_path):
+    script = ["unshare", "-rm", "sh", "-c", FILL, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run([*script, END.replace("STATE", repr(state))], capture_output=True, text=True, timeout=120)
+    if done.returncode in (1, 77) and "Traceback" not in done.stderr:
+        pytest.skip("no disk may be mounted here")
+    assert done.stdout.splitlines() == ["No space left on device", "[]", f"{state} done"], done.stderr

@@ -3,13 +3,14 @@
 GDAL keeps silent when a disk fills up while it closes a file. So GDAL writes into memory, and Python onto the disk.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rasterio.io import MemoryFile
+
+from rsfm.whole_file import write_whole
 
 
 @contextmanager
@@ -25,16 +26,4 @@ def small_raster(path: Path, **form: Any) -> Iterator[Any]:
     with MemoryFile() as memory:
         with memory.open(**{"driver": "GTiff", **form}) as file:
             yield file
-        _write(path, memory.read())
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        write_whole(path, memory.read(), sync=True)
