@@ -22,6 +22,7 @@ from .toy_model import pixels, run_job, write_config
 SIDE = 160
 TRANSFORM = Affine(10, 0, 500000, 0, -10, 5100000)
 TRAINING = {"minutes": 0, "epochs": 12, "batch_size": 4, "learning_rate": 2e-3, "beta2": 0.999, "clip_norm": 5}
+LINEAR = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 HEADS = {
     "upernet": {"name": "upernet", "channels": 16, "auxiliary_channels": 8},
     "dpt": {"name": "dpt", "channels": 16},
@@ -114,22 +115,19 @@ def test_a_saved_decoder_gives_what_the_learned_one_gave(work, taught):
     assert torch.equal(logits, again)
 
 
-@pytest.mark.parametrize("depth", ["frozen", "last", "adapters"])
-def test_dpt_learns_on_a_transformer_as_deep_as_is_asked(work, depth, tmp_path):
+def test_dpt_learns_on_a_transformer_with_adapters_that_the_file_no_longer_has(work, tmp_path):
     encoder = {"name": "vit", "width": 24, "depth": 4, "heads": 2, "patch_size": 4, "window": 32}
     start = write_encoder(tmp_path / "encoder.safetensors", work["raster"], encoder)
-    learning = {"encoder": depth, "rank": 2, "last_blocks": 1, "dice": 0.3, "loss": "focal", "drop_path": 0.1}
-    path, result = teach(
-        work, f"dpt_{depth}", "dpt", model=str(start), learning=learning, training={**TRAINING, "epochs": 2}
-    )
+    learning = {"encoder": "adapters", "rank": 2, "dice": 0.3, "loss": "focal", "drop_path": 0.1}
+    path, result = teach(work, "dpt", "dpt", model=str(start), learning=learning, training={**TRAINING, "epochs": 2})
     assert result["chosen"] == "pretrained"
     assert set(result["mean_iou_blocks"]) == {"dpt", "pixels", "texture", "untrained", "pretrained"}
     before, after = (model_file.load(str(each)).encoder().state_dict() for each in (start, path))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    expected = {"frozen": set(), "last": {"blocks.3", "norm"}, "adapters": {f"blocks.{n}" for n in range(4)}}[depth]
-    assert {".".join(name.split(".")[: 2 if name.startswith("blocks") else 1]) for name in moved} == expected
+    assert moved
+    assert moved <= {f"blocks.{n}.{part}.weight" for n in range(4) for part in LINEAR}
     config = {"raster": str(work["raster"]), "model": str(path), "device": "cpu"}
-    run_job(work["folder"], "segment", f"dpt_{depth}_map", **config)
+    run_job(work["folder"], "segment", "dpt_map", **config)
 
 
 def write_encoder(path, raster, encoder):
@@ -142,16 +140,6 @@ def write_encoder(path, raster, encoder):
         card = Card(bands=opened.bands, statistics=statistics, gsd=10, encoder=encoder)
     model_file.save(path, card, model_file.parts(encoder=build_encoder(encoder, 3)))
     return path
-
-
-def test_the_same_seed_gives_the_same_weights_and_labels_that_are_held_out_count_nothing(work, tmp_path):
-    short = {"training": {**TRAINING, "epochs": 1}}
-    one, _ = teach(work, "one", "upernet", **short)
-    two, _ = teach(work, "two", "upernet", **short)
-    three, _ = teach(work, "three", "upernet", **short, seed=1)
-    one, two, three = (model_file.load(str(path)).tensors for path in (one, two, three))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not all(torch.equal(one[name], three[name]) for name in one)
 
 
 def test_stopped_teaching_leaves_a_model_and_goes_on_to_the_same_end(work, tmp_path):

@@ -22,6 +22,8 @@ from rsfm.head import Decoder, HeadConfig
 from rsfm.params import Channels
 
 LEVELS = 4
+WIDER = (1, 2, 4, 4)
+"""How many times as wide as the fusion each level is while it is brought to its stride."""
 FINEST = 4
 """Pixels of a cell of the finest level, or the nearest to it that the patch allows by doubling."""
 DROPPED = 0.1
@@ -46,7 +48,8 @@ class DPT(Decoder):
         self.multiple = math.lcm(shapes[-1].stride, round(strides[-1]))
         self.sources = choose_maps(shapes, strides)
         self.reassemble = nn.ModuleList(
-            Reassemble(shapes[source], channels, stride) for source, stride in zip(self.sources, strides, strict=True)
+            Reassemble(shapes[source], times * channels, channels, stride)
+            for source, times, stride in zip(self.sources, WIDER, strides, strict=True)
         )
         self.fusion = nn.ModuleList(Fusion(channels, joins=level + 1 < LEVELS) for level in range(LEVELS))
         self.head = nn.Sequential(ConvNorm(channels, channels, 3), nn.Dropout(DROPPED), nn.Conv2d(channels, classes, 1))
@@ -62,18 +65,18 @@ class DPT(Decoder):
 
 
 class Reassemble(nn.Module):
-    """Brings a map to a stride that is a power of two away, and to the width of the fusion."""
+    """Brings a map to a stride that is a power of two away, wider than the fusion, and then to its width."""
 
-    def __init__(self, shape: MapShape, channels: int, stride: float) -> None:
+    def __init__(self, shape: MapShape, inner: int, channels: int, stride: float) -> None:
         super().__init__()
         doublings = round(math.log2(shape.stride / stride))
-        self.project = nn.Conv2d(shape.features, channels, 1)
+        self.project = nn.Conv2d(shape.features, inner, 1)
         self.resample: nn.Module = nn.Identity()
         if doublings < 0:
-            self.resample = nn.Sequential(*(nn.Conv2d(channels, channels, 3, 2, padding=1) for _ in range(-doublings)))
+            self.resample = nn.Sequential(*(nn.Conv2d(inner, inner, 3, 2, padding=1) for _ in range(-doublings)))
         elif doublings > 0:
-            self.resample = nn.ConvTranspose2d(channels, channels, 2**doublings, stride=2**doublings)
-        self.mix = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            self.resample = nn.ConvTranspose2d(inner, inner, 2**doublings, stride=2**doublings)
+        self.mix = nn.Conv2d(inner, channels, 3, padding=1, bias=False)
 
     def forward(self, features_BDhw: Tensor) -> Tensor:
         level_BDhw: Tensor = self.mix(self.resample(self.project(features_BDhw)))
