@@ -6,6 +6,7 @@ Shape letters: B batch, C bands, H rows, W columns, D features, h and w rows and
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from rsfm.params import Config
@@ -19,6 +20,13 @@ class FeatureMap(NamedTuple):
     """A dense map of features, features_BDhw, of which one cell spans `stride` pixels."""
 
     features_BDhw: Tensor
+    stride: int
+
+
+class MapShape(NamedTuple):
+    """Features of a map, and the pixels that its cells span."""
+
+    features: int
     stride: int
 
 
@@ -55,3 +63,13 @@ class Encoder(nn.Module):
     @abstractmethod
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:
         """Return one vector a window, embedding_BD."""
+
+
+@torch.no_grad()
+def map_shapes(encoder: Encoder, side: int) -> list[MapShape]:
+    """Look at the maps that an encoder makes of windows of this side, finest first."""
+    training = encoder.training
+    device = next(encoder.parameters()).device
+    maps = encoder.eval().feature_maps(torch.zeros(1, encoder.bands, side, side, device=device))
+    encoder.train(training)
+    return [MapShape(each.features_BDhw.shape[1], each.stride) for each in maps]

@@ -1,6 +1,7 @@
 """A model is one .safetensors file; its header carries the model card as JSON. Loading never unpickles."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rsfm import __version__, encoders, heads, registry
-from rsfm.encoder import Encoder
+from rsfm.encoder import Encoder, map_shapes
 from rsfm.errors import UserError
-from rsfm.head import Head
+from rsfm.head import Decoder, Head, PixelHead
 from rsfm.params import Config
 from rsfm.raster.statistics import Statistics
 
 CARD = "rsfm"
 FORMAT = 1
+LEAST_SIDE = 32
+"""Of a window that shows what maps an encoder makes, in pixels."""
 
 
 class ClassName(Config):
@@ -95,18 +98,39 @@ class Model:
         encoder.load_state_dict(self._part("encoder"))
         return encoder.eval()
 
-    def head(self, width: int) -> Head:
+    def head(self, width: int) -> PixelHead:
         """Build the head with its weights, in eval mode.
 
         Raises:
-            UserError: the model has none.
+            UserError: the model has none, or it reads an encoder's maps.
         """
         head = self.new_head(width)
         head.load_state_dict(self._part("head"))
         return head.eval()
 
-    def new_head(self, width: int) -> Head:
+    def new_head(self, width: int) -> PixelHead:
         """Build the head with fresh weights; errors as in `head`."""
+        member = self._head_member()
+        if not issubclass(member, PixelHead):
+            raise UserError(
+                f"The model '{self.card.title}' reads the maps of its encoder, not single vectors. Choose one with "
+                "another head under 'Model'.",
+                "model",
+            )
+        return member(member.Config.model_validate(self.card.head), width, len(self.card.classes))
+
+    @property
+    def decodes(self) -> bool:
+        """Whether its head reads the maps of its encoder; errors as in `head` where it has none."""
+        return issubclass(self._head_member(), Decoder)
+
+    def decoder(self, encoder: Encoder) -> Decoder:
+        """Build the head that reads an encoder's maps with its weights, in eval mode; errors as in `head`."""
+        decoder = new_decoder(self.card.head or {}, encoder, len(self.card.classes))
+        decoder.load_state_dict(self._part("head"))
+        return decoder.eval()
+
+    def _head_member(self) -> type[Head]:
         if self.card.head is None:
             raise UserError("This model is an encoder without a head. Choose one made by fine-tuning.", "model")
         if self.card.head["name"] not in registry.names(heads):
@@ -115,8 +139,7 @@ class Model:
                 "'Model'; one that finds objects is for 'Find Objects'.",
                 "model",
             )
-        member = registry.member(heads, self.card.head["name"], Head)  # type: ignore[type-abstract]
-        return member(member.Config.model_validate(self.card.head), width, len(self.card.classes))
+        return registry.member(heads, self.card.head["name"], Head)
 
     def _part(self, name: str) -> dict[str, Tensor]:
         return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(name + ".")}
@@ -126,6 +149,13 @@ def build_encoder(config: dict[str, Any], bands: int) -> Encoder:
     """Build an encoder of fresh weights from its config."""
     member = registry.member(encoders, config["name"], Encoder)  # type: ignore[type-abstract]
     return member(member.Config.model_validate(config), bands)
+
+
+def new_decoder(config: dict[str, Any], encoder: Encoder, classes: int) -> Decoder:
+    """Build a decoder of fresh weights for the maps of an encoder."""
+    member = registry.member(heads, config["name"], Decoder)  # type: ignore[type-abstract]
+    shapes = map_shapes(encoder, math.lcm(encoder.stride, LEAST_SIDE))
+    return member(member.Config.model_validate(config), shapes, classes)
 
 
 def parts(**modules: torch.nn.Module) -> dict[str, Tensor]:

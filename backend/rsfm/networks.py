@@ -3,6 +3,7 @@
 Shape letters: B batch, C bands, S side of a tile, D features, K outputs, h and w rows and columns of the result.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
-from rsfm.head import Head
+from rsfm.head import Decoder, PixelHead
 from rsfm.inference import TileNetwork
 from rsfm.model_file import Model
 from rsfm.raster.statistics import Statistics
@@ -37,7 +38,7 @@ class FeatureNetwork(TileNetwork):
 class HeadNetwork(TileNetwork):
     """Logits per pixel of a head on a source."""
 
-    def __init__(self, source: Source, head: Head, statistics: Statistics) -> None:
+    def __init__(self, source: Source, head: PixelHead, statistics: Statistics) -> None:
         super().__init__()
         self.features, self.head = FeatureNetwork(source, statistics), head
         self.outputs, self.stride, self.margin, self.multiple = head.classes, 1, source.margin, source.multiple
@@ -45,6 +46,22 @@ class HeadNetwork(TileNetwork):
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
         logits_BKHW: Tensor = self.head(self.features(pixels_BCSS, valid_BSS))
         return logits_BKHW
+
+
+class DecoderNetwork(TileNetwork):
+    """Logits per pixel of a decoder on the maps of an encoder."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, statistics: Statistics) -> None:
+        super().__init__()
+        self.normalisation, self.encoder = Normalisation.from_statistics(statistics), encoder
+        self.decoder = decoder
+        self.outputs, self.stride, self.margin = decoder.classes, 1, None
+        self.multiple = math.lcm(encoder.stride, decoder.multiple)
+
+    def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
+        maps = self.encoder.feature_maps(self.normalisation(pixels_BCSS, valid_BSS))
+        logits_BKSS: Tensor = self.decoder(maps, *pixels_BCSS.shape[-2:])
+        return logits_BKSS
 
 
 class EncoderNetwork(TileNetwork):
@@ -131,7 +148,7 @@ def make_source(name: str, model: Model) -> Source:
     return Encoded(model.encoder())
 
 
-def head_network(model: Model) -> HeadNetwork:
+def head_network(model: Model) -> HeadNetwork | DecoderNetwork:
     """Build the network of a fine-tuned model.
 
     Raises:
@@ -143,5 +160,8 @@ def head_network(model: Model) -> HeadNetwork:
             "'Classify Polygons or Tiles', or choose a model made by 'Fine-Tune on Polygons'.",
             "model",
         )
+    if model.decodes:
+        encoder = model.encoder()
+        return DecoderNetwork(encoder, model.decoder(encoder), model.card.statistics).eval()
     source = make_source(model.card.source, model)
     return HeadNetwork(source, model.head(source.width), model.card.statistics).eval()

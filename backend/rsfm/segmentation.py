@@ -38,6 +38,8 @@ from rsfm.unfinished import Unfinished, common_row
 CLASSES_FILE, CONFIDENCE_FILE, PROBABILITY_FILE = "segmentation.tif", "confidence.tif", "probability.tif"
 POLYGONS_FILE = "segmentation.gpkg"
 NAMED_CLASSES = 4
+OTHER_SIDE = 2
+"""Tiles that are more than so many times larger or smaller than the windows of a decoder are warned of."""
 
 
 def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def segment(config: SegmentConfig, run: Run) -> dict[str, Any]:
     device = choose_device(config.device, run)
     model = model_file.load(config.model)
     network = head_network(model).to(device)
+    _warn_of_window(model, config, run)
     with open_for(model, config.raster) as raster:
         area = read_area(raster.grid, config.area)
         check_has_valid_pixels(raster)
@@ -92,6 +95,16 @@ def _map_classes(
         show = Show(writers[0], "classes", _title(config), _style(model), labels)
         map_rows(network, place, row, unfinished, finish, run, show)
     return area_V
+
+
+def _warn_of_window(model: Model, config: SegmentConfig, run: Run) -> None:
+    """A decoder joins what the whole of a tile holds, so that other sizes than it learnt with change what it sees."""
+    side, learnt = config.tiling.tile_size, model.card.window
+    if model.decodes and learnt and max(side / learnt, learnt / side) > OTHER_SIDE:
+        run.warning(
+            f"The model learnt with windows of {learnt} px and tiles are {side} px, in which it may see other things "
+            f"than it was taught. Set 'Tile size' to {learnt} px."
+        )
 
 
 def labels(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> NDArray[np.uint8]:

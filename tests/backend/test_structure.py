@@ -143,7 +143,7 @@ def test_presets_of_every_job_are_valid_configs():
     checked = 0
     for job in found.values():
         for preset in job.presets():
-            given = {"rasters": ["a.tif"], "boxes": "a.gpkg"}
+            given = {"raster": "a.tif", "rasters": ["a.tif"], "boxes": "a.gpkg", "labels": "a.gpkg"}
             required = {name: given[name] for name, field in job.Config.model_fields.items() if field.is_required()}
             job.Config.model_validate({**preset.values, **required})
             checked += 1

@@ -19,8 +19,8 @@ from rsfm.blocks.transformer import (
     Pooling,
     TokenEncoder,
     TransformerConfig,
+    at_quarters,
     lay_out,
-    middle_and_last,
     transformer_blocks,
 )
 from rsfm.encoder import FeatureMap
@@ -82,12 +82,12 @@ class LearnedViT(TokenEncoder):
         return self.encode_all(tokens_BKD)[:, : 1 + tokens_BKD.shape[1]]
 
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
-        """Return the middle block's features, normalised without weights, and the last one's with the norm."""
+        """Return features after each quarter of the blocks, normalised without weights, and the last with the norm."""
         rows, columns = self.patches(pixels_BCHW)
-        both = middle_and_last(self.blocks, self.norm, self.sequence(self.embed(pixels_BCHW)))
+        found = at_quarters(self.blocks, self.norm, self.sequence(self.embed(pixels_BCHW)))
         return [
             FeatureMap(lay_out(encoded_BTD[:, 1 : 1 + rows * columns], rows, columns), self.stride)
-            for encoded_BTD in both
+            for encoded_BTD in found
         ]
 
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from timm.models.beit import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rsfm.blocks.transformer import PatchEncoder, TransformerConfig, lay_out
+from rsfm.blocks.transformer import PatchEncoder, TransformerConfig, lay_out, quarters
 from rsfm.encoder import FeatureMap
 from rsfm.params import Hint
 
@@ -121,13 +121,14 @@ class RelativeViT(PatchEncoder):
         return encoded_BTD
 
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
-        """Return the middle block's features, normalised without weights, and the last one's with the norm."""
+        """Return features after each quarter of the blocks, normalised without weights, and the last with the norm."""
         rows, columns = self.patches(pixels_BCHW)
         every = list(self.layers(self.embed(pixels_BCHW), rows))
-        middle_BTD = functional.layer_norm(every[(len(every) - 1) // 2], (self.width,), eps=1e-6)
+        early = [every[end - 1] for end in quarters(len(every))[:-1]]
+        found = [functional.layer_norm(tokens_BTD, (self.width,), eps=1e-6) for tokens_BTD in early]
         return [
             FeatureMap(lay_out(tokens_BTD[:, 1:], rows, columns), self.stride)
-            for tokens_BTD in (middle_BTD, self.norm(every[-1]))
+            for tokens_BTD in (*found, self.norm(every[-1]))
         ]
 
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:

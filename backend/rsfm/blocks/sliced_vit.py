@@ -19,9 +19,9 @@ from rsfm.blocks.transformer import (
     PatchEncoder,
     Pooling,
     TransformerConfig,
+    at_quarters,
     initialise,
     lay_out,
-    middle_and_last,
     transformer_blocks,
 )
 from rsfm.encoder import FeatureMap
@@ -97,12 +97,13 @@ class SlicedViT(PatchEncoder):
         return encoded_BKD
 
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
-        """Return the middle block's features, normalised without weights, and the last one's; the mean of slices."""
+        """Return features after each quarter of the blocks, the last with the norm and the others normalised without
+        weights; the mean of slices."""
         pixels_BTCHW, time_BT3 = self.dateless(pixels_BCHW)
         tokens_BKD = self._with_class(self.embed(pixels_BTCHW, time_BT3))
-        both = middle_and_last(self.blocks, self.norm, tokens_BKD)
+        found = at_quarters(self.blocks, self.norm, tokens_BKD)
         size = self.patches(pixels_BTCHW)
-        return [FeatureMap(fold(encoded_BKD[:, 1:], *size), self.stride) for encoded_BKD in both]
+        return [FeatureMap(fold(encoded_BKD[:, 1:], *size), self.stride) for encoded_BKD in found]
 
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:
         return self.dated_embedding(*self.dateless(pixels_BCHW))

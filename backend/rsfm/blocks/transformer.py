@@ -134,12 +134,22 @@ def check_decoder(width: int, heads: int) -> None:
         raise ValueError(f"Decoder width ({width}) must be a multiple of decoder heads ({heads}).")
 
 
-def middle_and_last(blocks: nn.Sequential, norm: nn.Module, tokens_BTD: Tensor) -> tuple[Tensor, Tensor]:
-    """Pass all blocks; return what the first half gives, normalised without weights, and the end with the norm."""
-    half = len(blocks) // 2
-    middle_BTD = blocks[:half](tokens_BTD)
-    last_BTD = norm(blocks[half:](middle_BTD))
-    return functional.layer_norm(middle_BTD, tokens_BTD.shape[2:], eps=1e-6), last_BTD
+def quarters(depth: int) -> list[int]:
+    """Return after how many blocks each quarter of them ends; fewer where there are fewer blocks than four."""
+    return sorted({depth * part // 4 for part in (1, 2, 3, 4)} - {0})
+
+
+def at_quarters(blocks: nn.Sequential, norm: nn.Module, tokens_BTD: Tensor) -> list[Tensor]:
+    """Pass all blocks; return what each quarter gives, normalised without weights, but the last with the norm."""
+    found, done = [], 0
+    for end in quarters(len(blocks)):
+        tokens_BTD = blocks[done:end](tokens_BTD)
+        found.append(tokens_BTD)
+        done = end
+    return [
+        *(functional.layer_norm(part_BTD, part_BTD.shape[2:], eps=1e-6) for part_BTD in found[:-1]),
+        norm(found[-1]),
+    ]
 
 
 def lay_out(tokens_BLD: Tensor, rows: int, columns: int) -> Tensor:

@@ -17,9 +17,9 @@ from rsfm.blocks.transformer import (
     Pooling,
     TokenEncoder,
     TransformerConfig,
+    at_quarters,
     initialise,
     lay_out,
-    middle_and_last,
     transformer_blocks,
 )
 from rsfm.encoder import FeatureMap
@@ -59,11 +59,11 @@ class ViT(TokenEncoder):
         return encoded_BKD
 
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
-        """Return the middle block's features, normalised without weights, and the last one's with the norm."""
+        """Return features after each quarter of the blocks, normalised without weights, and the last with the norm."""
         tokens_BTD = self._with_class(self.embed(pixels_BCHW))
-        both = middle_and_last(self.blocks, self.norm, tokens_BTD)
+        found = at_quarters(self.blocks, self.norm, tokens_BTD)
         size = self.patches(pixels_BCHW)
-        return [FeatureMap(lay_out(encoded_BTD[:, 1:], *size), self.stride) for encoded_BTD in both]
+        return [FeatureMap(lay_out(encoded_BTD[:, 1:], *size), self.stride) for encoded_BTD in found]
 
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:
         """Return the normalised class token, or the norm of the patches' mean (not the mean of their norms)."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from rsfm.head import Head, HeadConfig
+from rsfm.head import HeadConfig, PixelHead
 
 
 class LinearConfig(HeadConfig):
@@ -15,7 +15,7 @@ class LinearConfig(HeadConfig):
     balanced: bool = Field(True, description="Every class weighs the same, however many pixels are labelled.")
 
 
-class Linear(Head):
+class Linear(PixelHead):
     name = "linear"
     Config = LinearConfig
 

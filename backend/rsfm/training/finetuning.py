@@ -52,7 +52,8 @@ def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     device = choose_device(config.device, run)
     pretrained = load_pretrained(config)
     with open_as_read(config, pretrained) as raster:
-        labels = _thinned(read_labels(config.labels, config.class_field, raster), config.seed)
+        labels = read_labels(config.labels, config.class_field, raster)
+        labels = only(labels, thin(labels.class_N, labels.polygon_N, MOST_PIXELS_PER_CLASS, config.seed))
         for note in labels.notes:
             run.warning(note)
         statistics = pretrained.card.statistics if pretrained else raster_statistics(raster, config.seed)
@@ -63,7 +64,7 @@ def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
         for number, (name, source) in enumerate(candidates.items()):
             run.progress(number / len(candidates), f"Features: {TITLES[name]}")
             features_ND = features_at(source, statistics, raster, labels.rows_N, labels.columns_N, device, run.check)
-            results[name] = _judge(features_ND, labels, folds.fold_N, split, config, run)
+            results[name] = judge(features_ND, labels, folds.fold_N, split, config.head.balanced, run)
         chosen, sentence = choose(results, config.features)
         sentence = " ".join([sentence, *folds.sentences])
         run.warning(sentence) if folds.fold_N is None else run.note(sentence)
@@ -95,15 +96,16 @@ def choose(results: dict[str, Result], wanted: str) -> tuple[str, str]:
     return best, sentence
 
 
-def _judge(
+def judge(
     features_ND: NDArray[Any],
     labels: Labels,
     fold_N: NDArray[Any] | None,
     split: Split,
-    config: FinetuneConfig,
+    balanced: bool,
     run: Run,
 ) -> Result:
-    classes, class_N, balanced = len(labels.names), labels.class_N, config.head.balanced
+    """Fit the linear head on features, judge it by polygons and by blocks, and fit it once more on all of them."""
+    classes, class_N = len(labels.names), labels.class_N
     validated = None
     if fold_N is not None:
         validated = cross_validate(features_ND, class_N, fold_N, classes, balanced)
@@ -116,8 +118,8 @@ def _judge(
     return Result(validated, counts_KK, fit(features_ND, class_N, classes, penalty, balanced))
 
 
-def _thinned(labels: Labels, seed: int) -> Labels:
-    kept = thin(labels.class_N, labels.polygon_N, MOST_PIXELS_PER_CLASS, seed)
+def only(labels: Labels, kept: NDArray[Any]) -> Labels:
+    """Return some of the labelled pixels."""
     return labels._replace(
         rows_N=labels.rows_N[kept],
         columns_N=labels.columns_N[kept],
@@ -250,14 +252,20 @@ def _summary(results: dict[str, Result], labels: Labels, split: Split, chosen: s
             name: None if result.counts_KK is None else round(mean_iou(result.counts_KK), 4)
             for name, result in results.items()
         },
-        "accuracy_blocks": None if counts_KK is None else round(accuracy(counts_KK), 4),
-        "classes": {}
-        if counts_KK is None
-        else {name: score._asdict() for name, score in zip(labels.names, class_scores(counts_KK), strict=True)},
-        "confusion": {}
-        if counts_KK is None
-        else {
-            truth: dict(zip(labels.names, counts_K.tolist(), strict=True))
-            for truth, counts_K in zip(labels.names, counts_KK, strict=True)
+        **block_scores(counts_KK, labels),
+    }
+
+
+def block_scores(counts_KK: NDArray[np.int64] | None, labels: Labels) -> dict[str, Any]:
+    """Return the scores on held-out blocks for the run's result; without numbers where nothing was held out."""
+    if counts_KK is None:
+        return {"accuracy_blocks": None, "classes": {}, "confusion": {}}
+    names = labels.names
+    return {
+        "accuracy_blocks": round(accuracy(counts_KK), 4),
+        "classes": {name: score._asdict() for name, score in zip(names, class_scores(counts_KK), strict=True)},
+        "confusion": {
+            truth: dict(zip(names, counts_K.tolist(), strict=True))
+            for truth, counts_K in zip(names, counts_KK, strict=True)
         },
     }

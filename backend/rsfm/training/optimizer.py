@@ -14,24 +14,25 @@ from rsfm.training.config import TrainingConfig
 def make_optimizer(module: nn.Module, config: TrainingConfig, fused: bool = True) -> torch.optim.Optimizer:
     """Make the optimizer of a recipe over what is trained; biases and norms decay only if the recipe says so.
 
-    A module's `undecayed` names more parameters that decay only then.
+    A module's `undecayed` names more parameters that decay only then, its `rate_scales` those that learn with a share
+    of the learning rate.
 
     Args:
         fused: take a step in one pass over the weights; not where gradients are unscaled before they are clipped.
     """
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+    scales: dict[str, float] = getattr(module, "rate_scales", {})
+    sorted_out: dict[tuple[float, bool], list[nn.Parameter]] = {}
     undecayed: tuple[str, ...] = getattr(module, "undecayed", ())
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         plain = config.decay_all or (parameter.ndim > 1 and not name.endswith(".bias") and name not in undecayed)
-        (decayed if plain else kept).append(parameter)
+        sorted_out.setdefault((scales.get(name, 1.0), plain), []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
+        {"params": sorted_out[scale, plain], "weight_decay": config.weight_decay if plain else 0.0}
+        | ({"rate_scale": scale} if scales else {})
+        for scale, plain in sorted(sorted_out, reverse=True)
     ]
-    groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, fused=fused)
     betas = (0.9, config.beta2)
@@ -59,9 +60,9 @@ def weight_decay(config: TrainingConfig, progress: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give all groups of an optimizer one learning rate."""
+    """Give all groups of an optimizer one learning rate, or their share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_scale", 1.0)
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:
