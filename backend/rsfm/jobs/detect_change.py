@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from rsfm.job import Job
-from rsfm.params import Config, Device, OptionalModelPath, Percent, RasterPath, Rectangle, SquareMetres
+from rsfm.params import Config, Device, OptionalModelPath, Percent, Pixels, RasterPath, Rectangle, SquareMetres
 from rsfm.runs import Run
 
 
@@ -45,7 +45,19 @@ class DetectChangeConfig(Config):
     minimum_area: SquareMetres = Field(
         0, ge=0, le=1e9, description="Changes smaller than this are left out; 0 takes 40 pixels."
     )
-    model: OptionalModelPath = Field(None, description="Pretrained encoder whose difference becomes a second layer.")
+    model: OptionalModelPath = Field(
+        None,
+        description="Pretrained encoder whose difference becomes a second layer, or a model made by 'Teach Change', "
+        "which then makes the map by itself.",
+    )
+    tile_size: Pixels = Field(
+        0,
+        ge=0,
+        le=4096,
+        multiple_of=32,
+        description="Side of a tile for a model made by 'Teach Change'; 0 takes that of its windows.",
+        json_schema_extra={"advanced": True},
+    )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
 
 
@@ -60,6 +72,13 @@ class DetectChange(Job):
         return config.device if config.model else None
 
     def run(self, config: DetectChangeConfig, run: Run) -> dict[str, Any]:
+        if config.model:
+            from rsfm.differences.change_network import tells_change
+            from rsfm.differences.taught_map import map_change
+            from rsfm.model_file import read_card
+
+            if tells_change(read_card(config.model)):
+                return map_change(config, run)
         from rsfm.change import detect_change
 
         return detect_change(config, run)

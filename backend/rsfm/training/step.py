@@ -88,11 +88,12 @@ def _compute_until_it_fits(
 def split(sample: Sample, parts: int) -> list[Sample]:
     """Cut a sample into parts of as many windows, or one more; never more parts than windows."""
     count = min(parts, len(sample.pixels_BCHW))
-    pixels, valid, gsd = (tensor.tensor_split(count) for tensor in sample[:3])
-    own = [Sample(*tensors) for tensors in zip(pixels, valid, gsd, strict=True)]
-    if sample.dates is None:
+    tensors = (tensor.tensor_split(count) for tensor in sample[:3])
+    own = [type(sample)(*part) for part in zip(*tensors, strict=True)]
+    all_dates: Dates | None = getattr(sample, "dates", None)
+    if all_dates is None:
         return own
-    dates = zip(*(tensor.tensor_split(count) for tensor in sample.dates), strict=True)
+    dates = zip(*(tensor.tensor_split(count) for tensor in all_dates), strict=True)
     return [part._replace(dates=Dates(*dated)) for part, dated in zip(own, dates, strict=True)]
 
 
