@@ -12,17 +12,16 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from rsfm.differences.drawn_changes import read_drawn_changes
 from rsfm.errors import UserError
 from rsfm.jobs.finetune_change import FinetuneChangeConfig
 from rsfm.raster.area import Area, read_area
 from rsfm.raster.grid import Grid, Window
-from rsfm.raster.label_file import Parameters, read_drawing, read_outlines, split_source
-from rsfm.raster.labels import MOST_CLASSES, choose_colours, look_alikes, natural_order
+from rsfm.raster.labels import choose_colours, look_alikes, natural_order
+from rsfm.raster.reader import control
 
 UNCHANGED, IGNORED = 0, 255
-CHANGED = "changed"
-"""Name of the only kind, where kinds are not told apart."""
-PARAMETERS = Parameters(labels="changes")
+MOST_KINDS = 250
 Shapes = Sequence[Any] | NDArray[Any]
 
 
@@ -92,59 +91,36 @@ def read_change_labels(config: FinetuneChangeConfig, grid: Grid, overlap: Window
     Raises:
         UserError: in one sentence or two, why there is nothing to learn from.
     """
-    changes, unchanged, names, colours, notes = _read_changes(config, grid)
-    if config.unchanged:
-        drawn = read_outlines(config.unchanged, _crs(grid), Parameters(labels="unchanged"))
-        unchanged += _in_pixels(drawn, grid)
+    drawn = read_drawn_changes(config, grid)
+    names = tuple(sorted(set(drawn.kinds), key=natural_order(drawn.kinds)))
+    if not names or len(names) > MOST_KINDS:
+        raise UserError(
+            f"What was drawn names {len(names)} kinds of change; 1 to {MOST_KINDS} are possible. Choose the attribute "
+            "that holds the kind under 'Class field', or leave it empty.",
+            "class_field",
+        )
+    notes = [*drawn.notes, *look_alikes(list(names))]
+    changes = Polygons(drawn.changed, [names.index(kind) + 1 for kind in drawn.kinds])
     inside = _inside(changes.shapes_F, overlap)
     if not inside.any():
         raise UserError(
-            f"No polygon of '{_name(config.changes)}' lies where the two rasters overlap. Choose polygons of "
-            "this place under 'Changes', or correct their CRS.",
-            "changes",
+            f"No polygon of change lies where the two rasters overlap. Choose polygons of this place under "
+            f"'{control(drawn.source)}', or correct their CRS.",
+            drawn.source,
         )
     if not inside.all():
         notes.append(f"{int((~inside).sum())} of {len(changes)} polygons lie outside of the overlap.")
-    kept_unchanged = [shape for shape, wanted in zip(unchanged, _inside(unchanged, overlap), strict=True) if wanted]
+    quiet = np.array(drawn.unchanged, object)[_inside(drawn.unchanged, overlap)]
     complete = _complete(config, grid)
-    if not kept_unchanged and complete is None:
+    if not len(quiet) and complete is None:
         raise UserError(
             "Nothing says where nothing changed, and learning needs that too. Draw the area in which every change has "
             "its polygon under 'All drawn in', or choose polygons without change under 'Unchanged'.",
             "complete",
         )
-    no_change = Polygons(kept_unchanged, [UNCHANGED] * len(kept_unchanged))
+    colours = choose_colours(names, {name: drawn.colours[name] for name in names if name in drawn.colours})
+    no_change = Polygons(quiet, [UNCHANGED] * len(quiet))
     return ChangeLabels(names, colours, changes.kept(inside), no_change, complete, tuple(notes))
-
-
-def _read_changes(
-    config: FinetuneChangeConfig, grid: Grid
-) -> tuple[Polygons, list[Any], tuple[str, ...], tuple[str, ...], list[str]]:
-    """Return the polygons of change, those of the class without change, names, colours and notes."""
-    if not config.class_field:
-        shapes = _in_pixels(read_outlines(config.changes, _crs(grid), PARAMETERS), grid)
-        return Polygons(shapes, [1] * len(shapes)), [], (CHANGED,), choose_colours((CHANGED,), {}), []
-    drawing = read_drawing(config.changes, config.class_field, _crs(grid), PARAMETERS)
-    notes, flat = list(drawing.notes), np.array([shapely.get_dimensions(shape) == 2 for shape in drawing.shapes_F])
-    if not flat.all():
-        notes.append(f"{int((~flat).sum())} points or lines of '{drawing.name}' were left out.")
-    shapes = _in_pixels(drawing.shapes_F, grid)
-    none = config.unchanged_class.strip().casefold()
-    found = [(shape, text) for shape, text, wanted in zip(shapes, drawing.classes_F, flat, strict=True) if wanted]
-    unchanged = [shape for shape, text in found if text.casefold() == none]
-    changed = [(shape, text) for shape, text in found if text.casefold() != none]
-    texts = [text for _, text in changed]
-    names = tuple(sorted(set(texts), key=natural_order(texts)))
-    if not names or len(names) >= MOST_CLASSES - 1:
-        raise UserError(
-            f"'{config.class_field}' of '{drawing.name}' names {len(names)} kinds of change; 1 to {MOST_CLASSES - 2} "
-            "are possible. Choose the attribute that holds the kind under 'Class field', or leave it empty.",
-            "class_field",
-        )
-    notes += look_alikes(list(names))
-    value_F = [names.index(text) + 1 for text in texts]
-    colours = choose_colours(names, {name: drawing.colours[name] for name in names if name in drawing.colours})
-    return Polygons([shape for shape, _ in changed], value_F), unchanged, names, colours, notes
 
 
 def _complete(config: FinetuneChangeConfig, grid: Grid) -> Area | None:
@@ -154,26 +130,6 @@ def _complete(config: FinetuneChangeConfig, grid: Grid) -> Area | None:
         raise UserError(str(error).replace("'Area'", "'All drawn in'"), "complete") from error
 
 
-def _in_pixels(shapes: Sequence[Any], grid: Grid) -> list[Any]:
-    """Bring shapes to columns and rows of a raster; those it has no place for go far away."""
-    a, b, c, d, e, f = (~grid.transform)[:6]
-
-    def move(points_N2: NDArray[np.float64]) -> NDArray[np.float64]:
-        x_N, y_N = points_N2.T
-        moved_N2 = np.stack([a * x_N + b * y_N + c, d * x_N + e * y_N + f], axis=1)
-        return np.where(np.isfinite(moved_N2), moved_N2, -1e9)
-
-    return [shapely.transform(shape, move) for shape in shapes]
-
-
 def _inside(shapes: Shapes, window: Window) -> NDArray[np.bool_]:
     box = shapely.box(window.column, window.row, window.column + window.width, window.row + window.height)
     return np.asarray(shapely.intersects(np.array(shapes, object), box), bool).reshape(-1)
-
-
-def _crs(grid: Grid) -> Any:
-    return grid.crs
-
-
-def _name(source: str) -> str:
-    return split_source(source)[0].replace("\\", "/").rpartition("/")[2]

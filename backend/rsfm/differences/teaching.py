@@ -232,7 +232,7 @@ def _card(
         footprints=(footprint(before.grid),),
         trained_on=(before.name, after.name),
         provenance={
-            "changes": config.changes,
+            "changes": config.changes or [config.before_classes, config.after_classes],
             "pretrained": config.model,
             "training": config.training.model_dump(),
             "seed": config.seed,

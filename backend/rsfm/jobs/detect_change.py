@@ -58,6 +58,11 @@ class DetectChangeConfig(Config):
         description="Side of a tile for a model made by 'Teach Change'; 0 takes that of its windows.",
         json_schema_extra={"advanced": True},
     )
+    classes: OptionalModelPath = Field(
+        None,
+        description="Model made by fine-tuning on classes: maps them at both dates and tells what became what.",
+        json_schema_extra={"advanced": True},
+    )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
 
 
@@ -69,16 +74,29 @@ class DetectChange(Job):
 
     @classmethod
     def device(cls, config: DetectChangeConfig) -> str | None:
-        return config.device if config.model else None
+        return config.device if config.model or config.classes else None
 
     def run(self, config: DetectChangeConfig, run: Run) -> dict[str, Any]:
-        if config.model:
-            from rsfm.differences.change_network import tells_change
+        if _tells_change(config.model):
             from rsfm.differences.taught_map import map_change
-            from rsfm.model_file import read_card
 
-            if tells_change(read_card(config.model)):
-                return map_change(config, run)
-        from rsfm.change import detect_change
+            result = map_change(config, run)
+        else:
+            from rsfm.change import detect_change
 
-        return detect_change(config, run)
+            result = detect_change(config, run)
+        if config.classes:
+            from rsfm.differences.from_to import tell_from_to
+
+            result |= tell_from_to(config, run)
+        return result
+
+
+def _tells_change(model: str | None) -> bool:
+    """Tell whether a model was made by 'Teach Change'."""
+    if model is None:
+        return False
+    from rsfm.differences.change_network import tells_change
+    from rsfm.model_file import read_card
+
+    return tells_change(read_card(model))

@@ -21,7 +21,6 @@ from rsfm.params import (
     Pixels,
     RasterPath,
     Seed,
-    VectorPath,
 )
 from rsfm.runs import Run
 from rsfm.training.config import TrainingConfig
@@ -58,10 +57,12 @@ class FinetuneChangeConfig(Config):
 
     before: RasterPath = Field(description="Raster of the earlier date; its grid is kept.")
     after: RasterPath = Field(description="Raster of the later date; it is resampled onto the earlier one.")
-    changes: VectorPath = Field(description="Polygons around what changed.")
+    changes: OptionalVectorPath = Field(
+        None, description="Polygons around what changed; empty where classes of both dates are given."
+    )
     class_field: FieldName = Field(
         "",
-        description="Attribute that holds the kind of change; empty makes one kind of all.",
+        description="Attribute that holds the kind of change, or the class; empty makes one kind of all changes.",
         json_schema_extra={"of": "changes"},
     )
     unchanged_class: str = Field("unchanged", description="Value of that attribute which says that nothing changed.")
@@ -72,6 +73,16 @@ class FinetuneChangeConfig(Config):
         "vector file; empty is nowhere.",
     )
     unchanged: OptionalVectorPath = Field(None, description="Polygons in which nothing changed.")
+    before_classes: OptionalVectorPath = Field(
+        None,
+        description="Polygons with a class at the earlier date, in place of changes.",
+        json_schema_extra={"advanced": True},
+    )
+    after_classes: OptionalVectorPath = Field(
+        None,
+        description="Polygons with a class at the later date; another class is change.",
+        json_schema_extra={"advanced": True},
+    )
     model: OptionalModelPath = Field(
         None,
         description="Pretrained encoder to start from; empty starts from the one below.",

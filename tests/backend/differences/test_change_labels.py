@@ -62,6 +62,26 @@ def test_without_such_an_area_only_polygons_count_and_contradictions_count_for_n
     assert (target_HW[80:] == IGNORED).all()
 
 
+def test_polygons_with_classes_of_both_dates_tell_what_changed_and_what_did_not(places, tmp_path):
+    earlier = write_polygons(
+        tmp_path / "earlier.gpkg", [on_map(0, 0, 40), on_map(50, 0, 20), on_map(90, 0, 20)], ["wood", "wood", "field"]
+    )
+    later = write_polygons(tmp_path / "later.gpkg", [on_map(0, 0, 10), on_map(20, 0, 40)], ["roof", "wood"])
+    labels, _, _ = drawn(places, changes="", complete=None, before_classes=str(earlier), after_classes=str(later))
+    assert labels.names == ("wood \u2192 roof",)
+    target_HW = labels.read(EVERYTHING)
+    assert (target_HW[:10, :10] == 1).all()
+    assert (target_HW[20:40, :40] == 0).all()
+    assert (target_HW[50:60, :20] == 0).all()
+    assert (target_HW == 1).sum() == 100
+    assert (target_HW == 0).sum() == 800 + 200
+    for values, field in (({}, "after_classes"), ({"before_classes": ""}, "changes")):
+        given = {"changes": "", "before_classes": str(later), "after_classes": str(later), **values}
+        with pytest.raises(UserError) as caught:
+            drawn(places, **given)
+        assert caught.value.field == field
+
+
 def test_polygons_stay_whole_and_what_is_learned_keeps_away_from_what_is_held_out(places):
     labelled = split_changes(*drawn(places), 60, seed=1)
     train_HW, test_HW = labelled.target(EVERYTHING, "train"), labelled.target(EVERYTHING, "test")

@@ -103,7 +103,7 @@ def test_gain_and_offset_of_a_date_change_next_to_nothing_and_a_shifted_grid_is_
     assert f1_score(truth()[INSIDE].ravel(), pixels(shifted / "change.tif")[0][INSIDE].ravel() == 1) > 0.7
 
 
-def test_stopped_teaching_leaves_a_model_and_goes_on(work, tmp_path):
+def test_stopped_teaching_of_bit_leaves_a_model_goes_on_and_maps_an_area_as_the_whole(work, tmp_path):
     values = {"training": {**QUICK["training"], "epochs": 6}, "head": {"name": "bit", "width": 8}}
     folder, config = tmp_path / "run", write_config(tmp_path, "c", **config_of(work["places"], **values))
     process = start(["run", "finetune_change", str(config), "--run", str(folder)])
@@ -115,6 +115,12 @@ def test_stopped_teaching_leaves_a_model_and_goes_on(work, tmp_path):
     load_change_network(model_file.load(str(folder / "outputs" / "model.safetensors")))
     assert start(["resume", str(folder)]).wait() == 0
     assert runs.read(folder)["result"]["f1"] is not None
+    model = str(folder / "outputs" / "model.safetensors")
+    whole = detect(work, "whole_by_bit", model=model)
+    bounds = f"{WEST + 30 * GSD},{NORTH - 150 * GSD},{WEST + 131 * GSD},{NORTH - 21 * GSD}"
+    part = detect(work, "part_by_bit", model=model, area=bounds)
+    for name in ("change.tif", "confidence.tif"):
+        np.testing.assert_array_equal(pixels(part / name), pixels(whole / name)[:, 21:150, 30:131])
 
 
 def start(command):
