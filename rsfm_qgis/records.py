@@ -108,11 +108,13 @@ def read_model(path: Path) -> Model | None:
 
 
 def _uses(card: dict[str, Any]) -> Iterator[str]:
-    head = (card.get("head") or {}).get("name")
+    head, task = ((card.get("head") or {}).get(name) for name in ("name", "task"))
     if card.get("encoder") is not None:
         yield "encoder"
     if head == DETECTOR:
         yield "detector"
+    elif task == "change":
+        yield "change"
     elif head is not None:
         yield "any head"
         if card.get("objects") is None:  # what reads whole polygons cannot tell pixels

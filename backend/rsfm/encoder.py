@@ -53,6 +53,12 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig, bands: int) -> None:
         super().__init__()
 
+    def keep_fine(self, stride: int, stages: int) -> None:
+        """Take no step once a cell spans `stride` pixels, and leave out what comes after so many stages.
+
+        The weights stay; an architecture without stages stays as it is.
+        """
+
     @abstractmethod
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
         """Return dense maps, finest first; the last is the one that a linear head reads.

@@ -38,7 +38,7 @@ def nested(value: Any, name: str = "") -> str:
     entries = list(value.values())
     if name and entries and all(isinstance(entry, dict) for entry in entries):
         columns = list(entries[0])
-        heads = columns if name == "confusion" else [title(column) for column in columns]
+        heads = columns if name in {"confusion", "from_to_m2"} else [title(column) for column in columns]
         head = "".join(f"<th>{text(column)}</th>" for column in ["", *heads])
         rows = [
             f"<tr><th>{text(row)}</th>{''.join(_cell(entry.get(column), column) for column in columns)}</tr>"

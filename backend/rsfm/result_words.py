@@ -16,6 +16,10 @@ TITLES = {
     "explained": "Variance that the components keep",
     "f1": "F1",
     "first": "First date",
+    "from_to": "What became what",
+    "from_to_m2": "What became what where it changed, m²: before in rows, after in columns",
+    "f1_ir_mad": "F1 of IR-MAD with a fitted threshold",
+    "f1_ir_mad_automatic": "F1 of IR-MAD with the automatic threshold",
     "gate": "Do the dates differ",
     "imagery": "Rasters of imagery",
     "iou": "IoU",
@@ -36,10 +40,13 @@ TITLES = {
 }
 UNITS = {"_m2": "m²", "_m": "m", "_px": "px", "_seconds": "s", "_minutes": "min"}
 """Of a number that has no title, by the end of its name."""
-SHARES = {"accuracy_blocks", "accuracy_polygons", "explained", "share", "share_changed", "strong"}
+SHARES = {
+    "accuracy_blocks", "accuracy_polygons", "explained", "other_class_share", "same_class_share", "share",
+    "share_changed", "strong",
+}  # fmt: skip
 """From 0 to 1, shown as per cent."""
 
-NAMED_BY_THE_USER = {"area_m2", "classes", "confusion"}
+NAMED_BY_THE_USER = {"area_m2", "classes", "confusion", "from_to_m2"}
 """Tables with a row for each class."""
 
 

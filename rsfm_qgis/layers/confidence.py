@@ -17,4 +17,4 @@ class Confidence(LayerKind):
         painting.paint_ramp(layer, style.get("minimum", 0.0), style.get("maximum", 1.0))
 
     def is_shown(self, kinds: set[str]) -> bool:
-        return "classes" not in kinds
+        return not {"classes", "change"} & kinds

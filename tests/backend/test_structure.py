@@ -22,6 +22,7 @@ FOLDERS = [
     "importers",
     "exporters",
     "sections",
+    "differences/change_heads",
 ]
 STANDARD_LIBRARY_OF_THE_PLUGIN = {"qgis", "rsfm_qgis"}
 FORBIDDEN_IN_THE_PLUGIN = {"subprocess", "urllib", "http", "socket", "pickle", "marshal"}
@@ -70,7 +71,8 @@ def test_plugin_has_no_assert_and_no_silent_except():
 def test_member_of_a_folder_never_imports_another_member(folder):
     members = {path.stem for path in (BACKEND / folder).glob("*.py")} - {"__init__"}
     for path in (BACKEND / folder).glob("*.py"):
-        others = {f"rsfm.{folder}.{member}" for member in members - {path.stem}}
+        package = folder.replace("/", ".")
+        others = {f"rsfm.{package}.{member}" for member in members - {path.stem}}
         assert not imports(path) & others, path.name
 
 
@@ -144,6 +146,7 @@ def test_presets_of_every_job_are_valid_configs():
     for job in found.values():
         for preset in job.presets():
             given = {"raster": "a.tif", "rasters": ["a.tif"], "boxes": "a.gpkg", "labels": "a.gpkg"}
+            given |= {"before": "a.tif", "after": "b.tif", "changes": "a.gpkg"}
             required = {name: given[name] for name, field in job.Config.model_fields.items() if field.is_required()}
             job.Config.model_validate({**preset.values, **required})
             checked += 1

@@ -34,6 +34,8 @@ LAYOUTS = {
     "18": Layout("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
     "50": Layout("bottleneck", (3, 4, 6, 3), (64, 128, 256, 512)),
 }
+STRIDES: tuple[int, ...] = (4, 8, 16, 32)
+"""Pixels that a cell spans after each stage."""
 BLOCKS: dict[str, type[BasicBlock | Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
@@ -45,7 +47,8 @@ class ResNet(Encoder):
         super().__init__(config, bands)
         layout = layout or LAYOUTS[config.depth]
         block = BLOCKS[layout.block]
-        self.bands, self.width, self.stride = bands, layout.widths[3] * block.expansion, 32
+        self.bands, self.widths, self.strides = bands, [width * block.expansion for width in layout.widths], STRIDES
+        self.width, self.stride = self.widths[-1], self.strides[-1]
         self.margin = _margin(layout)
         self.conv1 = nn.Conv2d(bands, layout.widths[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(layout.widths[0])
@@ -60,13 +63,25 @@ class ResNet(Encoder):
     def feature_maps(self, pixels_BCHW: Tensor) -> list[FeatureMap]:
         features_BDhw = self.maxpool(self.act1(self.bn1(self.conv1(pixels_BCHW))))
         maps = []
-        for stage, stride in ((self.layer1, 4), (self.layer2, 8), (self.layer3, 16), (self.layer4, 32)):
+        for stage, stride in zip(self._stages(), self.strides, strict=False):
             features_BDhw = stage(features_BDhw)
             maps.append(FeatureMap(features_BDhw, stride))
         return maps
 
     def embedding(self, pixels_BCHW: Tensor) -> Tensor:
         return self.feature_maps(pixels_BCHW)[-1].features_BDhw.mean(dim=(2, 3))
+
+    def keep_fine(self, stride: int, stages: int) -> None:
+        """Do so as BIT does: convolutions look at their neighbours, none is dilated."""
+        for stage, usual in zip(self._stages(), STRIDES, strict=True):
+            for module in stage[0].modules() if usual > stride else ():
+                if isinstance(module, nn.Conv2d):
+                    module.stride = (1, 1)
+        self.strides = tuple(min(usual, stride) for usual in STRIDES[:stages])
+        self.width, self.stride = self.widths[stages - 1], self.strides[-1]
+
+    def _stages(self) -> tuple[Any, ...]:
+        return self.layer1, self.layer2, self.layer3, self.layer4
 
 
 def _margin(layout: Layout) -> int:

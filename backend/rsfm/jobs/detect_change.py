@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from rsfm.job import Job
-from rsfm.params import Config, Device, OptionalModelPath, Percent, RasterPath, Rectangle, SquareMetres
+from rsfm.params import Config, Device, OptionalModelPath, Percent, Pixels, RasterPath, Rectangle, SquareMetres
 from rsfm.runs import Run
 
 
@@ -45,7 +45,24 @@ class DetectChangeConfig(Config):
     minimum_area: SquareMetres = Field(
         0, ge=0, le=1e9, description="Changes smaller than this are left out; 0 takes 40 pixels."
     )
-    model: OptionalModelPath = Field(None, description="Pretrained encoder whose difference becomes a second layer.")
+    model: OptionalModelPath = Field(
+        None,
+        description="Pretrained encoder whose difference becomes a second layer, or a model made by 'Teach Change', "
+        "which then makes the map by itself.",
+    )
+    tile_size: Pixels = Field(
+        0,
+        ge=0,
+        le=4096,
+        multiple_of=32,
+        description="Side of a tile for a model made by 'Teach Change'; 0 takes that of its windows.",
+        json_schema_extra={"advanced": True},
+    )
+    classes: OptionalModelPath = Field(
+        None,
+        description="Model made by fine-tuning on classes: maps them at both dates and tells what became what.",
+        json_schema_extra={"advanced": True},
+    )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
 
 
@@ -57,9 +74,29 @@ class DetectChange(Job):
 
     @classmethod
     def device(cls, config: DetectChangeConfig) -> str | None:
-        return config.device if config.model else None
+        return config.device if config.model or config.classes else None
 
     def run(self, config: DetectChangeConfig, run: Run) -> dict[str, Any]:
-        from rsfm.change import detect_change
+        if _tells_change(config.model):
+            from rsfm.differences.taught_map import map_change
 
-        return detect_change(config, run)
+            result = map_change(config, run)
+        else:
+            from rsfm.change import detect_change
+
+            result = detect_change(config, run)
+        if config.classes:
+            from rsfm.differences.from_to import tell_from_to
+
+            result |= tell_from_to(config, run)
+        return result
+
+
+def _tells_change(model: str | None) -> bool:
+    """Tell whether a model was made by 'Teach Change'."""
+    if model is None:
+        return False
+    from rsfm.differences.change_network import tells_change
+    from rsfm.model_file import read_card
+
+    return tells_change(read_card(model))

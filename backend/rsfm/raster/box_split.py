@@ -82,7 +82,7 @@ def split_boxes(
         for row, column in np.ndindex(counts_hwK.shape[:2]):
             counts.append(counts_hwK[row, column])
             keys.append((index, row, column))
-    test_G = _deal(np.array(counts), seed)
+    test_G = deal(np.array(counts), seed)
     splits = [
         BoxSplit(side, np.zeros((-(-grid.height // side), -(-grid.width // side)), bool))
         for grid, side in zip(grids, sides, strict=True)
@@ -108,7 +108,7 @@ def _side(boxes_N: Boxes, grid: Grid, block_m: float) -> int:
     )
 
 
-def _deal(counts_GK: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
+def deal(counts_GK: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
     """Return which blocks are held out, from the most even of many deals; none if a class would have none to learn."""
     random = np.random.default_rng(seed)
     total_K = counts_GK.sum(0)
