@@ -1,9 +1,10 @@
 """Compare our numbers with those that the authors' own code produced: `rsfm golden DIR...`.
 
-A folder holds arrays (case.npz), weights (.safetensors) and the tolerances in its README.md. Its name says which member
-of `goldens/` compares it: the longest name it starts with.
+A folder holds arrays (case.npz, or io.safetensors with config.json), weights (.safetensors) and the tolerances in its
+README.md. Its name says which member of `goldens/` compares it: the longest name it starts with.
 """
 
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -47,16 +50,30 @@ class Golden(ABC):
 
 
 class Case:
-    """The files of a folder; remembers which arrays were asked for."""
+    """The files of a folder; remembers which arrays were asked for.
+
+    Attributes:
+        config: what config.json says, where there is one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.config: dict[str, Any] = {}
         try:
-            with np.load(folder / "case.npz", allow_pickle=False) as file:
-                self.arrays: dict[str, Any] = dict(file)
-        except (OSError, ValueError) as error:
-            raise UserError(f"'{folder}' holds no readable case.npz. Name a folder with golden numbers.") from error
+            self.arrays = self._read()
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(
+                f"'{folder}' holds no readable case.npz, and no io.safetensors with config.json. Name a folder with "
+                "golden numbers."
+            ) from error
         self.used: set[str] = set()
+
+    def _read(self) -> dict[str, Any]:
+        if (self.folder / "io.safetensors").exists():
+            self.config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+            return dict(load_arrays(self.folder / "io.safetensors"))
+        with np.load(self.folder / "case.npz", allow_pickle=False) as file:
+            return dict(file)
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays
@@ -68,7 +85,7 @@ class Case:
             UserError: the case lacks it.
         """
         if name not in self.arrays:
-            raise UserError(f"'{self.folder / 'case.npz'}' has no array '{name}', which this comparison needs.")
+            raise UserError(f"'{self.folder}' has no array '{name}', which this comparison needs.")
         self.used.add(name)
         return self.arrays[name]
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import Encoder
-from rsfm.inference import run_tiles
+from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model, build_encoder
 from rsfm.networks import FeatureNetwork
@@ -78,17 +78,29 @@ def features_at(
     check: Callable[[], None],
 ) -> NDArray[np.float32]:
     """Compute the features of a source at some pixels, as the map will see them: features_ND."""
-    network = FeatureNetwork(source, statistics).to(device).eval()
-    features_ND = np.zeros((len(rows_N), source.width), np.float32)
+    return outputs_at(FeatureNetwork(source, statistics), raster, rows_N, columns_N, device, check)
+
+
+def outputs_at(
+    network: TileNetwork,
+    raster: Raster,
+    rows_N: NDArray[Any],
+    columns_N: NDArray[Any],
+    device: str,
+    check: Callable[[], None],
+) -> NDArray[np.float32]:
+    """Compute what a network of full resolution gives at some pixels, as the map will have it: outputs_NK."""
+    network = network.to(device).eval()
+    outputs_NK = np.zeros((len(rows_N), network.outputs), np.float32)
     region_N = (rows_N // REGION) * 2**20 + columns_N // REGION
     for region in np.unique(region_N):
         inside = np.flatnonzero(region_N == region)
-        features_ND[inside] = _read_region(network, raster, rows_N[inside], columns_N[inside], device, check)
-    return features_ND
+        outputs_NK[inside] = _read_region(network, raster, rows_N[inside], columns_N[inside], device, check)
+    return outputs_NK
 
 
 def _read_region(
-    network: FeatureNetwork,
+    network: TileNetwork,
     raster: Raster,
     rows_N: NDArray[Any],
     columns_N: NDArray[Any],
@@ -98,14 +110,14 @@ def _read_region(
     """Run the network over the rectangle around some pixels and keep those."""
     top, left = int(rows_N.min()), int(columns_N.min())
     window = Window(top, left, int(rows_N.max()) - top + 1, int(columns_N.max()) - left + 1)
-    features_ND = np.zeros((len(rows_N), network.outputs), np.float32)
+    outputs_NK = np.zeros((len(rows_N), network.outputs), np.float32)
     done = 0
 
     def keep(rows_KHW: NDArray[np.float32], _: NDArray[np.bool_]) -> None:
         nonlocal done
         here = (rows_N - top >= done) & (rows_N - top < done + rows_KHW.shape[1])
-        features_ND[here] = rows_KHW[:, rows_N[here] - top - done, columns_N[here] - left].T
+        outputs_NK[here] = rows_KHW[:, rows_N[here] - top - done, columns_N[here] - left].T
         done += rows_KHW.shape[1]
 
     run_tiles(network, raster, window, TilingConfig(), device, BATCH, keep, check, lambda _: None)
-    return features_ND
+    return outputs_NK
