@@ -36,9 +36,9 @@ class ViTAdapterConfig(EncoderConfig):
     """A small convolutional network beside a vision transformer: fine maps for outlines."""
 
     name: Literal["vit_adapter"] = "vit_adapter"
-    prior_width: Channels = Field(64, ge=8, le=256, description="Features of the first convolutions.")
+    prior_width: Channels = Field(64, ge=1, le=1024, description="Features of the first convolutions.")
     points: Channels = Field(4, ge=1, le=16, description="Places that each head looks at in each map.")
-    heads: Channels = Field(0, ge=0, le=32, description="Heads of the attention between both; 0 takes the encoder's.")
+    heads: Channels = Field(0, ge=0, le=64, description="Heads of the attention between both; 0 takes the encoder's.")
     value_ratio: Fraction = Field(
         0, ge=0, le=1, description="Width of the attention's values, as a share of the encoder's; 0 chooses it."
     )
