@@ -19,13 +19,15 @@ SCHEDULE = {"atol": 1e-12}
 ADAMW = {"atol": 1e-4}
 
 
-def load_weights(case: Case, module: nn.Module, our_name: Callable[[str], str]) -> None:
-    """Load all weights of a case; entries of theirs whose name becomes empty are left out.
+def load_weights(
+    case: Case, module: nn.Module, our_name: Callable[[str], str], file: str = "weights.safetensors"
+) -> None:
+    """Load all weights of a file of a case; entries of theirs whose name becomes empty are left out.
 
     Raises:
         UserError: they are not exactly the parts that the module has.
     """
-    weights = {our_name(name): value for name, value in case.weights("weights.safetensors").items()}
+    weights = {our_name(name): value for name, value in case.weights(file).items()}
     weights.pop("", None)
     own = {name: value.shape for name, value in module.state_dict().items()}
     wrong = set(own) ^ set(weights) or {name for name in own if own[name] != weights[name].shape}

@@ -3,10 +3,13 @@
 from typing import Any
 
 TITLES = {
+    "accuracy": "Overall accuracy",
     "accuracy_blocks": "Overall accuracy on held-out blocks",
     "accuracy_polygons": "Overall accuracy by cross-validation over polygons",
     "area_changed_m2": "Outlined area, m²",
+    "areas": "Area on the ground with its standard error and 95 % interval, m²",
     "area_m2": "Area of each class on the ground, m²",
+    "calibration_error": "Calibration error: how far confidence is from the share that is right",
     "cell_m": "Cell size, m",
     "chosen": "Features used",
     "classes": "Classes on held-out blocks",
@@ -23,12 +26,27 @@ TITLES = {
     "gate": "Do the dates differ",
     "imagery": "Rasters of imagery",
     "iou": "IoU",
+    "kappa": "Kappa: agreement beyond chance",
     "kind": "Kind of checkpoint",
     "last": "Last date",
+    "linear_dino": "Linear layer, trained as DINO's",
+    "linear_satdino": "Linear layer, trained as SatDINO's",
+    "logistic": "Logistic regression",
+    "logistic_pixels": "Logistic regression on raw pixels",
+    "mean_f1": "Mean F1",
+    "mean_iou": "Mean IoU",
     "mean_iou_blocks": "Mean IoU on held-out blocks",
     "mean_iou_polygons": "Mean IoU on held-out polygons (cross-validation)",
+    "most_frequent": "The most frequent class for all",
+    "neighbours_10": "10 nearest neighbours",
+    "neighbours_20": "20 nearest neighbours",
+    "neighbours_100": "100 nearest neighbours",
+    "neighbours_200": "200 nearest neighbours",
+    "neighbours_of_scales": "20 nearest neighbours, mean of four scales (SatDINO)",
     "new": "New rasters",
+    "points": "Points in each class of the map",
     "polygons": "Polygons",
+    "right": "Right on held-out places",
     "scaling": "Scaling of the pixels",
     "share": "Pixels beyond what a shift of one pixel explains",
     "share_changed": "Outlined pixels",
@@ -41,12 +59,12 @@ TITLES = {
 UNITS = {"_m2": "m²", "_m": "m", "_px": "px", "_seconds": "s", "_minutes": "min"}
 """Of a number that has no title, by the end of its name."""
 SHARES = {
-    "accuracy_blocks", "accuracy_polygons", "explained", "other_class_share", "same_class_share", "share",
+    "accuracy", "accuracy_blocks", "accuracy_polygons", "explained", "other_class_share", "same_class_share", "share",
     "share_changed", "strong",
 }  # fmt: skip
 """From 0 to 1, shown as per cent."""
 
-NAMED_BY_THE_USER = {"area_m2", "classes", "confusion", "from_to_m2"}
+NAMED_BY_THE_USER = {"area_m2", "areas", "classes", "confusion", "from_to_m2", "points"}
 """Tables with a row for each class."""
 
 

@@ -8,15 +8,20 @@ import pytest
 from qgis.core import (
     QgsExpression,
     QgsExpressionContext,
+    QgsFeature,
     QgsField,
+    QgsGeometry,
+    QgsPointXY,
     QgsRasterLayer,
     QgsRectangle,
     QgsRenderContext,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QVariant
+from qgis.PyQt.QtGui import QColor
 
 from rsfm_qgis import layers, painting
+from rsfm_qgis.layers import errors
 from rsfm_qgis.layers.classified import NO_CLASS
 from rsfm_qgis.records import Output
 
@@ -82,6 +87,37 @@ def test_unchanged_pixels_are_transparent(qgis_app, make_raster):
     path = make_raster(np.array([[[0, 1, 255]]], "uint8"), nodata=255)
     layer = layers.make_layer(Output("change", str(path), "Change", {}))
     assert pixels(layer)[0, :, 3].tolist() == [0, 255, 0]
+
+
+def test_right_and_wrong_pixels_have_two_colours_and_the_rest_is_transparent(qgis_app, make_raster):
+    path = make_raster(np.array([[[1, 2, 255]]], "uint8"), nodata=255)
+    layer = layers.make_layer(Output("errors", str(path), "Errors", {}))
+    assert [QColor(*colour).name() for colour in pixels(layer)[0, :2, :3].tolist()] == [errors.RIGHT, errors.WRONG]
+    assert pixels(layer)[0, 2, 3] == 0
+    assert [entry.label for entry in layer.renderer().classes()] == ["Right", "Wrong"]
+
+
+def test_points_to_look_up_stand_out_until_they_have_a_class_and_hide_what_the_map_says(qgis_app):
+    fields = "field=number:integer&field=class:string&field=mapped:string"
+    layer = QgsVectorLayer(f"Point?crs=EPSG:32633&{fields}", "Points", "memory")
+    for number, name in ((1, None), (2, "Wheat"), (3, "")):
+        feature = QgsFeature(layer.fields())
+        feature.setAttributes([number, name, "Maize"])
+        feature.setGeometry(QgsGeometry.fromPointXY(QgsPointXY(number, 0)))
+        layer.dataProvider().addFeature(feature)
+    classes = [{"value": "Wheat", "name": "Wheat", "colour": "#ff0000"}]
+    layers.style_layer(layer, Output("sample_points", "", "Points", {"classes": classes}))
+    rules = layer.renderer().rootRule().children()
+    context = QgsExpressionContext()
+    shown = {}
+    for feature in layer.getFeatures():
+        context.setFeature(feature)
+        fitting = [rule.label() for rule in rules if QgsExpression(rule.filterExpression()).evaluate(context)]
+        shown[feature["number"]] = fitting
+    assert shown == {1: ["Class to be looked up"], 2: ["Class is known"], 3: ["Class to be looked up"]}
+    assert layer.editorWidgetSetup(2).type() == "Hidden"
+    assert layer.editorWidgetSetup(1).config() == {"map": [{"Wheat": "Wheat"}]}
+    assert layer.labelsEnabled()
 
 
 def test_embedding_stretches_each_component_over_its_own_range(qgis_app, make_raster):

@@ -118,10 +118,19 @@ class TokenEncoder(PatchEncoder):
         """Return encoded tokens, the class token first and then those given, normalised."""
 
 
-def transformer_blocks(width: int, depth: int, heads: int) -> nn.Sequential:
-    """Make pre-norm blocks: biased attention, exact GELU, four times as wide inside, norm eps 1e-6."""
-    norm = partial(nn.LayerNorm, eps=1e-6)
-    return nn.Sequential(*(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)))  # type: ignore[arg-type]
+def transformer_blocks(
+    width: int, depth: int, heads: int, ratio: float = 4.0, layer_scale: float | None = None
+) -> nn.Sequential:
+    """Make pre-norm blocks: biased attention, exact GELU, norm eps 1e-6.
+
+    Args:
+        ratio: how many times as wide a block is inside.
+        layer_scale: what each branch is multiplied by at first, and learns; None is no such factor.
+    """
+    norm: Any = partial(nn.LayerNorm, eps=1e-6)
+    return nn.Sequential(
+        *(Block(width, heads, ratio, qkv_bias=True, init_values=layer_scale, norm_layer=norm) for _ in range(depth))
+    )
 
 
 def check_decoder(width: int, heads: int) -> None:

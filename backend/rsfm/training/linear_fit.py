@@ -45,10 +45,7 @@ def fit(
     """
     mean_D = features_ND.mean(axis=0)
     std_D = np.maximum(features_ND.std(axis=0), 1e-6)
-    model = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=500)
-    with warnings.catch_warnings(), threadpool_limits(1):  # threads cost more than they give on so little
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 500 steps are close enough for a map
-        model.fit((features_ND - mean_D) / std_D, class_N)
+    model = solve((features_ND - mean_D) / std_D, class_N, penalty, balanced)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # sklearn keeps one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -58,6 +55,20 @@ def fit(
     weight_KD[model.classes_] = coefficients / std_D
     bias_K[model.classes_] = intercepts - (coefficients / std_D) @ mean_D
     return LinearFit(weight_KD, bias_K)
+
+
+def solve(
+    features_ND: NDArray[Any], class_N: NDArray[Any], penalty: float, balanced: bool, slack: float = 1e-4
+) -> LogisticRegression:
+    """Fit logistic regression on features as they are.
+
+    Args:
+        slack: the largest gradient at which the fit ends.
+    """
+    model = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=500, tol=slack)
+    with warnings.catch_warnings(), threadpool_limits(1):  # threads cost more than they give on so little
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 500 steps are close enough for a map
+        return model.fit(features_ND, class_N)
 
 
 def cross_validate(

@@ -48,9 +48,22 @@ def mean_iou(counts_KK: NDArray[np.int64]) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
+def mean_f1(counts_KK: NDArray[np.int64]) -> float:
+    """Average the F1 of the classes that are there."""
+    found = [score.f1 for score in class_scores(counts_KK) if score.pixels and score.f1 is not None]
+    return float(np.mean(found)) if found else float("nan")
+
+
 def accuracy(counts_KK: NDArray[np.int64]) -> float:
     """Return the share of pixels that are right."""
     return float(np.trace(counts_KK) / max(counts_KK.sum(), 1))
+
+
+def kappa(counts_KK: NDArray[np.int64]) -> float:
+    """Return how far the agreement is beyond chance (Cohen, 1960); not a number where chance alone would be right."""
+    share_KK = counts_KK / max(counts_KK.sum(), 1)
+    chance = float(share_KK.sum(axis=0) @ share_KK.sum(axis=1))
+    return (float(np.trace(share_KK)) - chance) / (1 - chance) if chance < 1 else float("nan")
 
 
 def _ratio(part: int, whole: int) -> float | None:
