@@ -1,9 +1,10 @@
 """Compare our numbers with those that the authors' own code produced: `rsfm golden DIR...`.
 
-A folder holds arrays (case.npz), weights (.safetensors) and the tolerances in its README.md. Its name says which member
-of `goldens/` compares it: the longest name it starts with.
+A folder holds arrays (case.npz, or io.safetensors beside config.json), weights (.safetensors) and the tolerances in its
+README.md. Its name says which member of `goldens/` compares it: the longest name it starts with.
 """
 
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -51,12 +53,29 @@ class Case:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if not (folder / "case.npz").exists() and (folder / "io.safetensors").exists():
+            self.arrays: dict[str, Any] = load_arrays(folder / "io.safetensors")
+            self.used: set[str] = set()
+            return
         try:
             with np.load(folder / "case.npz", allow_pickle=False) as file:
-                self.arrays: dict[str, Any] = dict(file)
+                self.arrays = dict(file)
         except (OSError, ValueError) as error:
             raise UserError(f"'{folder}' holds no readable case.npz. Name a folder with golden numbers.") from error
-        self.used: set[str] = set()
+        self.used = set()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Read config.json.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"'{self.folder}' has no readable config.json, which this comparison needs.") from error
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays

@@ -1,0 +1,48 @@
+"""How far the later of two dates lies off, block by block: arrows; blocks that cannot tell are thin and grey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import QgsArrowSymbolLayer, QgsCategorizedSymbolRenderer, QgsLineSymbol, QgsMapLayer, QgsRendererCategory
+from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtGui import QColor
+
+from rsfm_qgis import painting
+from rsfm_qgis.layer_kind import LayerKind
+
+FIELD = "counts"
+CERTAIN, UNSURE = painting.OKABE_ITO[5], "#9a9a9a"
+
+
+class ShiftArrows(LayerKind):
+    order = 12
+    is_unfolded = True
+
+    def style(self, layer: QgsMapLayer, style: dict[str, Any]) -> None:
+        words = {
+            1: QCoreApplication.translate("ShiftArrows", "Shift, drawn 16 times as long"),
+            0: QCoreApplication.translate("ShiftArrows", "Cannot tell"),
+        }
+        categories = [
+            QgsRendererCategory(1, arrow(CERTAIN, 0.7), words[1]),
+            QgsRendererCategory(0, arrow(UNSURE, 0.2), words[0]),
+        ]
+        layer.setRenderer(QgsCategorizedSymbolRenderer(FIELD, categories))
+        layer.setDisplayExpression('"length_px"')
+
+    def is_shown(self, kinds: set[str]) -> bool:
+        return "change" not in kinds
+
+
+def arrow(colour: str, width: float) -> QgsLineSymbol:
+    """Make an arrow, in millimetres."""
+    layer = QgsArrowSymbolLayer()
+    layer.setArrowWidth(width)
+    layer.setArrowStartWidth(width)
+    layer.setHeadLength(3 * width)
+    layer.setHeadThickness(2 * width)
+    layer.setIsCurved(False)
+    symbol = QgsLineSymbol([layer])
+    symbol.setColor(QColor(colour))
+    return symbol
