@@ -43,6 +43,7 @@ def arrow(colour: str, width: float) -> QgsLineSymbol:
     layer.setHeadLength(3 * width)
     layer.setHeadThickness(2 * width)
     layer.setIsCurved(False)
-    symbol = QgsLineSymbol([layer])
+    symbol = QgsLineSymbol.createSimple({})
+    symbol.changeSymbolLayer(0, layer)  # a list of layers is not handed over: QGIS would delete them twice
     symbol.setColor(QColor(colour))
     return symbol

@@ -78,12 +78,12 @@ def standardise(pixels_KN: np.ndarray, mean_K: np.ndarray, factor_K: np.ndarray)
 
 def fit_vectors(before_KN: np.ndarray, after_KN: np.ndarray) -> Vectors:
     """Measure the channels that were kept."""
-    means, factors, lows, ranges = [], [], [], []
+    found: list[list[np.ndarray]] = [[], [], [], []]
     for pixels_KN in (before_KN, after_KN):
         mean_K, deviation_K = pixels_KN.mean(1, dtype=np.float64), pixels_KN.std(1, dtype=np.float64)
         factor_K = np.where(deviation_K > 0, 1 / np.where(deviation_K > 0, deviation_K, 1), 0)
         standard_KN = standardise(pixels_KN, mean_K, factor_K)
         low_K, high_K = standard_KN.min(1), np.percentile(standard_KN, 100 - SATURATED, axis=1)
-        means, factors = [*means, mean_K], [*factors, factor_K]
-        lows, ranges = [*lows, low_K], [*ranges, high_K - low_K]
-    return Vectors(*means, *factors, *lows, *ranges)
+        for dates, values_K in zip(found, (mean_K, factor_K, low_K, high_K - low_K), strict=True):
+            dates.append(values_K)
+    return Vectors(*(values_K for dates in found for values_K in dates))

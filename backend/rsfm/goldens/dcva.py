@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy import ndimage
-from skimage.morphology import disk
 from skimage.transform import resize
 
 from rsfm.differences.dcva import SHARES, Vectors, fit_vectors, standardise, strongest
@@ -20,6 +19,7 @@ LATER = {2: SHARES[0], 5: SHARES[1], 8: SHARES[2]}
 BINS = 256
 SIGMAS = (101, 151, 201)
 CLOSING = 3
+"""Radius of the disk, in pixels."""
 DIFFERENT = 0.002
 
 
@@ -81,8 +81,9 @@ def _cleaned(changed_SS: np.ndarray, smallest: int) -> np.ndarray:
     finder.add(changed_SS, np.ones(changed_SS.shape))
     objects = finder.finish()
     large_SS = objects.keep(objects.pixels_N >= smallest).label(0, changed_SS) > 0
-    wide_SS = ndimage.binary_dilation(large_SS, disk(CLOSING))
-    return np.asarray(ndimage.binary_erosion(wide_SS, disk(CLOSING), border_value=1))
+    rows, columns = np.ogrid[-CLOSING : CLOSING + 1, -CLOSING : CLOSING + 1]
+    disk = rows**2 + columns**2 <= CLOSING**2
+    return np.asarray(ndimage.binary_erosion(ndimage.binary_dilation(large_SS, disk), disk, border_value=1))
 
 
 def _simple(case: Case, layer: str) -> Iterator[Check]:
@@ -103,7 +104,8 @@ def _simple(case: Case, layer: str) -> Iterator[Check]:
 
 def _image(features_DHW: np.ndarray, side: int) -> np.ndarray:
     clipped_HWD = np.clip(features_DHW.astype(np.float32), -1, 1).transpose(1, 2, 0)
-    return np.asarray(resize(clipped_HWD, (side, side)).transpose(2, 0, 1))
+    resized_SSD = resize(clipped_HWD, (side, side))  # type: ignore[no-untyped-call]
+    return np.asarray(resized_SSD.transpose(2, 0, 1))
 
 
 def _quarters(difference_DSS: np.ndarray) -> list[np.ndarray]:

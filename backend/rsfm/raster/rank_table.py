@@ -23,4 +23,4 @@ class RankTable(NamedTuple):
     def rank(self, values: np.ndarray) -> np.ndarray:
         """Return the share of the sample that lies below, from 0 to 1, float32; any shape."""
         shares_Q = np.linspace(0, 1, len(self.quantiles_Q))
-        return np.interp(values, self.quantiles_Q, shares_Q).astype(np.float32)
+        return np.asarray(np.interp(values, self.quantiles_Q, shares_Q), np.float32)

