@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import QgsArrowSymbolLayer, QgsCategorizedSymbolRenderer, QgsLineSymbol, QgsMapLayer, QgsRendererCategory
+from qgis.core import QgsCategorizedSymbolRenderer, QgsLineSymbol, QgsMapLayer, QgsRendererCategory
 from qgis.PyQt.QtCore import QCoreApplication
-from qgis.PyQt.QtGui import QColor
 
 from rsfm_qgis import painting
 from rsfm_qgis.layer_kind import LayerKind
@@ -25,8 +24,8 @@ class ShiftArrows(LayerKind):
             0: QCoreApplication.translate("ShiftArrows", "Cannot tell"),
         }
         categories = [
-            QgsRendererCategory(1, arrow(CERTAIN, 0.7), words[1]),
-            QgsRendererCategory(0, arrow(UNSURE, 0.2), words[0]),
+            QgsRendererCategory(1, stroke(CERTAIN, 0.7), words[1]),
+            QgsRendererCategory(0, stroke(UNSURE, 0.3), words[0]),
         ]
         layer.setRenderer(QgsCategorizedSymbolRenderer(FIELD, categories))
         layer.setDisplayExpression('"length_px"')
@@ -35,15 +34,6 @@ class ShiftArrows(LayerKind):
         return "change" not in kinds
 
 
-def arrow(colour: str, width: float) -> QgsLineSymbol:
-    """Make an arrow, in millimetres."""
-    layer = QgsArrowSymbolLayer()
-    layer.setArrowWidth(width)
-    layer.setArrowStartWidth(width)
-    layer.setHeadLength(3 * width)
-    layer.setHeadThickness(2 * width)
-    layer.setIsCurved(False)
-    symbol = QgsLineSymbol.createSimple({})
-    symbol.changeSymbolLayer(0, layer)  # a list of layers is not handed over: QGIS would delete them twice
-    symbol.setColor(QColor(colour))
-    return symbol
+def stroke(colour: str, width: float) -> QgsLineSymbol:
+    """Make a line of a width in millimetres; the shapes themselves have heads."""
+    return QgsLineSymbol.createSimple({"color": colour, "width": str(width)})

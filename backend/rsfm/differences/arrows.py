@@ -18,6 +18,8 @@ from rsfm.raster.resampled import to_map
 
 LONGER = 16
 """Arrows are drawn so many times as long as the shift, to be seen."""
+HEAD, SPREAD = 0.25, 0.4
+"""Length of the strokes of the head, as a part of the arrow, and their angle in radians."""
 
 
 def write_arrows(path: Path, shift: Shift, grid: Grid) -> None:
@@ -44,9 +46,10 @@ def _row(block: BlockShift) -> tuple[float, ...]:
 
 
 def _arrow(block: BlockShift, grid: Grid) -> shapely.LineString:
-    """Draw a block's shift; one that means nothing is cut at the block's own size."""
+    """Draw a block's shift, with a head of two strokes; one that means nothing is cut at the block's own size."""
     longer = LONGER if block.counts else min(LONGER, STEP / max(np.hypot(block.down, block.right), 1e-6))
-    rows = np.array([block.row, block.row + longer * block.down])
-    columns = np.array([block.column, block.column + longer * block.right])
-    x, y = to_map(grid, rows, columns)
+    start, way = complex(block.column, block.row), longer * complex(block.right, block.down)
+    tip, barbs = start + way, [HEAD * way * np.exp(1j * turn) for turn in (SPREAD, -SPREAD)]
+    path = np.array([start, tip, tip - barbs[0], tip, tip - barbs[1]])
+    x, y = to_map(grid, path.imag, path.real)
     return shapely.LineString(np.stack([x, y], axis=1))

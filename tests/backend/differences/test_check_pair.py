@@ -204,7 +204,8 @@ def test_arrows_point_from_where_things_are_to_where_the_later_date_shows_them(
     assert table["counts"].all()
     assert table["down_px"] == pytest.approx(2, abs=0.051)
     for line in lines:
-        (x, y), (to_x, to_y) = line.coords
+        (x, y), (to_x, to_y), *head = line.coords
+        assert len(head) == 3
         assert (to_x - x, to_y - y) == pytest.approx((-160, -320), abs=10)
 
 
