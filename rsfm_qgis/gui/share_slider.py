@@ -22,7 +22,7 @@ class ShareSliderProvider(QgsLayerTreeEmbeddedWidgetProvider):
         return SLIDER
 
     def name(self) -> str:
-        return QCoreApplication.translate("ShareSlider", "Share of the area that is shown (RSFM)")
+        return str(QCoreApplication.translate("ShareSlider", "Share of the area that is shown (RSFM)"))
 
     def supportsLayer(self, layer: QgsMapLayer) -> bool:
         return bool(read_shares(layer))
