@@ -27,8 +27,6 @@ OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "
 VIRIDIS = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725")
 CHANGED = "#e6007e"  # of no class: not one of Okabe and Ito's
 LEGEND_STEPS = 5
-LARGEST = 3e38
-"""Of any float32."""
 
 
 class Class(NamedTuple):
@@ -67,15 +65,6 @@ def paint_ramp(layer: QgsRasterLayer, low: float, high: float, band: int = 1) ->
     renderer.setClassificationMin(low)
     renderer.setClassificationMax(high)
     layer.setRenderer(renderer)
-
-
-def paint_above(layer: QgsRasterLayer, low: float, high: float, band: int = 1) -> None:
-    """Show one band in viridis from a value on; what lies below is transparent."""
-    paint_ramp(layer, low, high, band)
-    colours = layer.renderer().shader().rasterShaderFunction()
-    beyond = QgsColorRampShader.ColorRampItem(LARGEST, QColor(VIRIDIS[-1]), "")
-    colours.setColorRampItemList([*colours.colorRampItemList(), beyond])
-    colours.setClip(True)
 
 
 def paint_polygons(layer: QgsVectorLayer, field: str, classes: Sequence[Class], opacity: float = 0.35) -> None:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from qgis.core import QgsApplication, QgsProject
-from qgis.gui import QgsGui
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QIcon
 from qgis.PyQt.QtWidgets import QAction
@@ -18,7 +17,6 @@ from rsfm_qgis.collection_list import CollectionList
 from rsfm_qgis.gui.dock import IMAGERY, Dock
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.options_page import PAGE, OptionsFactory
-from rsfm_qgis.gui.share_slider import ShareSliderProvider
 from rsfm_qgis.runs import RunList
 from rsfm_qgis.schema import jobs
 from rsfm_qgis.toolbox.provider import Provider
@@ -39,7 +37,6 @@ class Plugin(QObject):
         self.collections: CollectionList | None = None
         self.dock: Dock | None = None
         self._options: OptionsFactory | None = None
-        self._slider: ShareSliderProvider | None = None
         self._actions: list[QAction] = []
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -69,8 +66,6 @@ class Plugin(QObject):
         self.dock.setUserVisible(settings.read(settings.DOCK_SHOWN) != "no")
         self.dock.closed.connect(self._remember_closed)
         self.dock.opened.connect(self._remember_opened)
-        self._slider = ShareSliderProvider()
-        QgsGui.layerTreeEmbeddedWidgetRegistry().addProvider(self._slider)
         self._options = OptionsFactory(self.client)
         self._iface.registerOptionsWidgetFactory(self._options)
         self._add_actions(self.dock)
@@ -82,9 +77,6 @@ class Plugin(QObject):
             self._iface.removePluginRasterMenu(MENU, action)
             action.deleteLater()
         self._actions = []
-        if self._slider is not None:
-            QgsGui.layerTreeEmbeddedWidgetRegistry().removeProvider(self._slider.id())
-            self._slider = None
         if self._options is not None:
             self._iface.unregisterOptionsWidgetFactory(self._options)
             self._options = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from qgis.core import QgsMapLayer, QgsRasterBandStats
@@ -11,8 +10,6 @@ from rsfm_qgis import painting
 from rsfm_qgis.layer_kind import LayerKind
 
 SAMPLE_PIXELS = 100_000
-SHARES_PROPERTY, SLIDER = "rsfm/shares", "rsfm_share"
-"""What the slider in the legend reads, and its name; the plugin registers it where there is a window."""
 
 
 class Magnitude(LayerKind):
@@ -26,10 +23,6 @@ class Magnitude(LayerKind):
             found = layer.dataProvider().bandStatistics(1, wanted, layer.extent(), SAMPLE_PIXELS)
             low, high = found.minimumValue, found.maximumValue
         painting.paint_ramp(layer, low, high)
-        if style.get("shares"):
-            layer.setCustomProperty(SHARES_PROPERTY, json.dumps({"shares": style["shares"], "range": [low, high]}))
-            layer.setCustomProperty("embeddedWidgets/count", 1)
-            layer.setCustomProperty("embeddedWidgets/0/id", SLIDER)
 
     def is_shown(self, kinds: set[str]) -> bool:
         return "change" not in kinds
