@@ -1,12 +1,14 @@
-"""Shows where two rasters differ, without labels: a magnitude, and what lies above a threshold as objects.
+"""Shows where two rasters differ, without labels: a check, a magnitude, and what lies above a threshold as objects.
 
 Everything that is global is measured over the whole overlap of the two rasters, so the magnitude of an area is the crop
 of the magnitude of the whole. Objects are those of the area: one that its edge cuts counts with the part inside.
 
-Shape letters: C bands, H rows, W columns, N objects.
+Shape letters: H rows, W columns, N objects.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,22 +16,26 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rsfm import __version__
-from rsfm.change_findings import Findings, measure, sentence, warnings
-from rsfm.embedding_change import FeatureStrips, write_embedding_difference
+from rsfm.change_findings import Layer, choose_method, fit_layer, sentence, switched
+from rsfm.differences.checking import report_arrows, shift_result, stage
+from rsfm.differences.findings import Finding, Measured, as_table, find_all
+from rsfm.differences.gate import gate_of
+from rsfm.differences.opening import Described, describe, open_dates
+from rsfm.differences.shift import Shift, measure_shift
 from rsfm.errors import UserError
-from rsfm.jobs.detect_change import DetectChangeConfig
+from rsfm.jobs.detect_change import READ_ENCODER, DetectChangeConfig
+from rsfm.magnitude import Scene
 from rsfm.outputs.change import Change
 from rsfm.outputs.magnitude import Magnitude
 from rsfm.preview import Preview, Show, small_preview, view_preview, view_window
-from rsfm.raster.grid import Window, parse_area
+from rsfm.raster.difference import band_correlations
+from rsfm.raster.grid import Grid, Window, parse_area
 from rsfm.raster.ground_area import GroundArea
-from rsfm.raster.ir_mad import IrMad
 from rsfm.raster.objects import ObjectFinder, Objects
-from rsfm.raster.pair import Pair, open_pair
-from rsfm.raster.pair_sample import take_sample, with_margin
+from rsfm.raster.pair import Pair
+from rsfm.raster.pair_sample import PairSample, take_sample
 from rsfm.raster.polygons import PolygonWriter
 from rsfm.raster.reader import open_raster
-from rsfm.raster.smoothing import MARGIN, smooth
 from rsfm.raster.tracing import Tracer
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
@@ -39,10 +45,11 @@ TIMELESS = {"gassl": "GASSL", "seco": "SeCo"}
 """Methods whose views of a place come from several dates."""
 FEWEST_PIXELS = 40
 """Smaller objects are left out unless the user gives a minimum area; measured on real pairs."""
+OTHERS = ("ir_mad", "difference", "rank_average")
 
 
 class Extent(NamedTuple):
-    """Pixels of an area that are valid, pixels and square metres that changed, and in how many polygons."""
+    """Cells of an area that are valid, cells and square metres that changed, and in how many polygons."""
 
     valid: int
     changed: int
@@ -50,133 +57,188 @@ class Extent(NamedTuple):
     polygons: int
 
 
-def detect_change(config: DetectChangeConfig, run: Run, features: FeatureStrips | None = None) -> dict[str, Any]:
-    """Write the magnitude, the map of changes and their polygons.
+class Task(NamedTuple):
+    """What all parts of a run share; `area` in pixels of the pair's grid."""
 
-    Args:
-        features: runs the encoder of `config.model` over a raster; None is the encoder itself.
+    config: DetectChangeConfig
+    scene: Scene
+    area: Window
+    run: Run
+
+    def grid(self, layer: Layer) -> Grid:
+        """The grid of a layer's magnitude."""
+        stride = layer.magnitude.stride
+        return self.scene.pair.before.grid.shrink(stride).crop(self.area.cells(stride))
+
+
+def detect_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
+    """Check the pair, then write the magnitude, the map of changes and their polygons.
 
     Returns:
-        share_changed, area_changed_m2, polygons; gate (share, verdict), correlations, method, threshold, sentence.
+        share_changed, area_changed_m2, polygons; gate (share, verdict), correlations, shift, findings, method,
+        threshold, sentence.
 
     Raises:
         UserError: the two rasters cannot be compared.
     """
-    with open_pair(config.before, config.after) as pair:
+    described = describe(config)
+    with _aligned(config, described, run) as (pair, shift):
         for note in pair.notes:
             run.warning(note)
-        area = _area(pair, config.area)
-        if config.model and features is None:
-            features = _encoder(config, config.model, pair, area, run)
-        sample = take_sample(pair, _stage(run, 0, 0.4, "Comparing the two dates"))
-        findings = measure(sample, config, run.check)
+        scene = Scene(pair, config.model, config.level, check=run.check)
+        task = Task(config, scene, _area(pair, config.area), run)
+        if config.model:
+            task = task._replace(scene=scene._replace(device=_device(config, config.model, pair, run)))
+        sample = take_sample(pair, stage(run, 0.1, 0.4, "Comparing the two dates"))
+        correlations = band_correlations(sample.before_CN, sample.after_CN)
+        measured = Measured(sample.counts, correlations, gate_of(sample), shift, config.correct_shift)
+        found = find_all(config, described, pair, measured)
+        _tell(found, switched(config, measured), config.correct_shift, run)
+        layer, others = _fit(task, sample, measured)
         del sample  # as large as everything that follows
-        for text in warnings(findings, config):
-            run.warning(text)
-        extent = _map(pair, area, findings, config, run)
-        if features:
-            _map_embedding(pair, features, run)
-    text = sentence(findings, config)
+        extent = _map(task, layer)
+        for number, (title, other) in enumerate(others):
+            _write_other(task, other, title, (0.9 + 0.1 * number / len(others), 0.9 + 0.1 * (number + 1) / len(others)))
+        if shift.verdict == "shifted":
+            report_arrows(shift, pair, run)
+    text = sentence(layer, measured.gate, config)
     run.note(text)
-    return _result(findings, extent, text)
+    return _result(layer, measured, found, extent, text)
 
 
-def _map(pair: Pair, area: Window, findings: Findings, config: DetectChangeConfig, run: Run) -> Extent:
+@contextmanager
+def _aligned(config: DetectChangeConfig, described: Described, run: Run) -> Iterator[tuple[Pair, Shift]]:
+    """Open the pair and look for a shift; with it corrected if that is asked for and certain."""
+    with open_dates(config, described) as pair:
+        shift = measure_shift(pair, stage(run, 0, 0.1, "Looking for a shift"))
+        if not (config.correct_shift and shift.verdict == "shifted"):
+            yield pair, shift
+            return
+    with open_dates(config, described, shift) as pair:
+        yield pair, shift
+
+
+def _tell(found: list[Finding], switch: str, correct: bool, run: Run) -> None:
+    """Warn of what is worth acting on, and say whether the alignment could be verified.
+
+    Args:
+        switch: why another magnitude than usual is shown.
+        correct: whether a shift was to be corrected, which is impossible where it is unknown.
+    """
+    for finding in found:
+        if finding.state == "warning":
+            run.warning(f"{finding.text} {switch if finding.topic == 'Likeness' else ''}".strip())
+    for finding in found:
+        if finding.topic == "Alignment" and finding.state != "warning":
+            (run.warning if correct and finding.state == "unknown" else run.note)(finding.text)
+
+
+def _fit(task: Task, sample: PairSample, measured: Measured) -> tuple[Layer, list[tuple[str, Layer]]]:
+    """Measure the magnitude, and those that are asked for beside it, with their titles."""
+    config, gate = task.config, measured.gate
+    method = choose_method(config, measured.correlations)
+    names = [name for name in OTHERS if config.all_methods and name != method]
+    names += ["deep"] if config.model and method not in READ_ENCODER else []
+    layer = fit_layer(method, task.scene, sample, config, gate)
+    fitted = [fit_layer(name, task.scene, sample, config, gate) for name in names]
+    return layer, [(other.magnitude.title, other) for other in fitted]
+
+
+def _map(task: Task, layer: Layer) -> Extent:
+    config, run = task.config, task.run
     path = run.outputs / "magnitude.tif"
-    objects, valid = _write_magnitude(pair, area, findings, path, run)
-    run.output("magnitude", path, TITLE, **_style(findings))
+    written = _write_magnitude(task, layer, path)
+    run.output("magnitude", path, TITLE, **layer.style)
+    objects = written.objects
     if config.minimum_area > 0:
         objects = objects.keep(objects.area_N >= config.minimum_area)
     else:
         objects = objects.keep(objects.pixels_N >= FEWEST_PIXELS)
-    _write_changes(pair, path, findings, objects, run)
-    return Extent(valid, int(objects.pixels_N.sum()), float(objects.area_N.sum()), len(objects))
+    _write_changes(task, path, layer, written._replace(objects=objects))
+    return Extent(written.valid, int(objects.pixels_N.sum()), float(objects.area_N.sum()), len(objects))
 
 
-def _style(findings: Findings) -> dict[str, Any]:
-    return {"minimum": findings.minimum, "maximum": findings.maximum, "threshold": findings.threshold}
+class Written(NamedTuple):
+    """What lies above the threshold, the number of valid cells, and the heights of the strips they came in."""
+
+    objects: Objects
+    valid: int
+    heights: list[int]
 
 
-def _write_magnitude(pair: Pair, area: Window, findings: Findings, path: Path, run: Run) -> tuple[Objects, int]:
-    """Write the magnitude of an area; return what lies above the threshold and the number of valid pixels."""
-    done = _stage(run, 0.4, 0.7, TITLE)
-    grid = pair.before.grid.crop(area)
-    areas, finder, valid = GroundArea(grid), ObjectFinder(), 0
-    metadata = _provenance(pair, findings)
+def _write_magnitude(task: Task, layer: Layer, path: Path) -> Written:
+    """Write the magnitude of an area."""
+    done, grid = stage(task.run, 0.4, 0.7, TITLE), task.grid(layer)
+    areas, finder, heights, valid = GroundArea(grid), ObjectFinder(), [0], [0]
+    metadata = _provenance(task, layer)
     with RasterWriter(path, Magnitude, grid, band_names=[TITLE], metadata=metadata) as writer:
-        preview = _preview(pair, area, findings, writer, run)
-        for strip in pair.strips(area):
-            magnitude_HW, valid_HW = _magnitude(pair, strip, findings)
+        preview = _preview(task, layer, writer)
+
+        def finish(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
             writer.write(np.where(valid_HW, magnitude_HW, np.float32(np.nan))[None])
             if preview is not None:
                 preview.take(magnitude_HW[None], valid_HW)[0]()
-            changed_HW = _above(magnitude_HW, valid_HW, findings.threshold)
-            row = strip.row - area.row
-            finder.add(changed_HW, areas.read(Window(row, 0, strip.height, strip.width)), magnitude_HW)
-            valid += int(valid_HW.sum())
-            done((row + strip.height) / area.height)
-        if valid == 0:
+            changed_HW, row = _above(magnitude_HW, valid_HW, layer.threshold), sum(heights)
+            finder.add(changed_HW, areas.read(Window(row, 0, *valid_HW.shape)), magnitude_HW)
+            heights.append(len(valid_HW))
+            valid[0] += int(valid_HW.sum())
+            done((row + len(valid_HW)) / grid.height)
+
+        layer.magnitude.write(task.scene, task.area, finish)
+        if valid[0] == 0:
             raise UserError(
                 "No pixel of the area is valid on both dates. Draw another one under 'Area', or leave it empty to "
                 "compare the whole overlap.",
                 "area",
             )
-    return finder.finish(), valid
+    return Written(finder.finish(), valid[0], heights[1:])
 
 
-def _preview(pair: Pair, area: Window, findings: Findings, writer: RasterWriter, run: Run) -> Preview | None:
+def _preview(task: Task, layer: Layer, writer: RasterWriter) -> Preview | None:
     """Compare what is on the screen, then return what shows the whole in small; None where nobody looks."""
-    show = Show(writer, "magnitude", TITLE, _style(findings), lambda rows, valid: np.where(valid, rows, np.nan))
+    run, grid, magnitude = task.run, task.scene.pair.before.grid, layer.magnitude
+    show = Show(writer, "magnitude", TITLE, layer.style, lambda rows, valid: np.where(valid, rows, np.nan))
     small = small_preview(run, show)
-    window = view_window(run, pair.before.grid, area, lambda part: part.height * part.width)
+    window = view_window(run, grid, task.area, lambda part: part.height * part.width)
     if window is not None:
-        view = view_preview(run, show, pair.before.grid.crop(window))
-        for strip in pair.strips(window):
-            run.check()
-            magnitude_HW, valid_HW = _magnitude(pair, strip, findings)
-            view.take(magnitude_HW[None], valid_HW)[0]()
+        stride = magnitude.stride
+        view = view_preview(run, show, grid.shrink(stride).crop(window.cells(stride)))
+        magnitude.write(task.scene, window, lambda found_HW, valid_HW: view.take(found_HW[None], valid_HW)[0]())
         view.write()
     return small
 
 
-def _provenance(pair: Pair, findings: Findings) -> dict[str, str]:
+def _provenance(task: Task, layer: Layer) -> dict[str, str]:
     """Say in an output's metadata where it comes from."""
     return {
         "RSFM_VERSION": __version__,
-        "RSFM_METHOD": findings.method,
-        "RSFM_BEFORE": pair.before.name,
-        "RSFM_AFTER": pair.after.name,
-        "RSFM_THRESHOLD": str(findings.threshold),
+        "RSFM_METHOD": layer.magnitude.name,
+        "RSFM_BEFORE": task.scene.pair.before.name,
+        "RSFM_AFTER": task.scene.pair.after.name,
+        "RSFM_THRESHOLD": str(layer.threshold),
     }
 
 
-def _magnitude(pair: Pair, strip: Window, findings: Findings) -> tuple[np.ndarray, np.ndarray]:
-    """Compute magnitude_HW and valid_HW of a strip."""
-    if not isinstance(findings.magnitude, IrMad):
-        before_CHW, after_CHW, valid_HW = pair.read(strip)
-        return findings.magnitude.magnitude(before_CHW, after_CHW), valid_HW
-    before_CHW, after_CHW, valid_HW = pair.read(with_margin(strip))
-    inside = slice(MARGIN, MARGIN + strip.height, 1), slice(MARGIN, MARGIN + strip.width, 1)
-    before_CHW, after_CHW = smooth(before_CHW, valid_HW, *inside), smooth(after_CHW, valid_HW, *inside)
-    return findings.magnitude.magnitude(before_CHW, after_CHW), valid_HW[inside]
-
-
-def _write_changes(pair: Pair, magnitude_path: Path, findings: Findings, objects: Objects, run: Run) -> None:
+def _write_changes(task: Task, magnitude_path: Path, layer: Layer, written: Written) -> None:
     """Write objects as a raster and as polygons; the magnitude is read back, strip by strip as it was written."""
+    run, objects = task.run, written.objects
     path, polygons_path = run.outputs / "change.tif", run.outputs / "change.gpkg"
-    done = _stage(run, 0.7, 0.9, "Outlines")
+    done = stage(run, 0.7, 0.9, "Outlines")
     mean_N = objects.weight_N / np.maximum(objects.pixels_N, 1)
     rank_N = rankdata(-mean_N, "ordinal")
-    tracer = Tracer(objects.last_row_N)
+    tracer, metadata = Tracer(objects.last_row_N), _provenance(task, layer)
     with open_raster(str(magnitude_path)) as magnitude:
         grid = magnitude.grid
         with (
-            RasterWriter(path, Change, grid, band_names=["Difference"], metadata=_provenance(pair, findings)) as writer,
+            RasterWriter(path, Change, grid, band_names=["Difference"], metadata=metadata) as writer,
             PolygonWriter(polygons_path, grid, ["rank", "mean_magnitude", "area_m2"]) as polygons,
         ):
-            for index, strip in enumerate(pair.strips(grid.window)):
+            for index, (height, row) in enumerate(
+                zip(written.heights, accumulate(written.heights, initial=0), strict=False)
+            ):
+                strip = Window(row, 0, height, grid.width)
                 pixels_CHW, valid_HW = magnitude.read(strip)
-                numbers_HW = objects.label(index, _above(pixels_CHW[0], valid_HW, findings.threshold))
+                numbers_HW = objects.label(index, _above(pixels_CHW[0], valid_HW, layer.threshold))
                 writer.write(np.where(valid_HW, numbers_HW > 0, Change.nodata).astype(np.uint8)[None])
                 for number, polygon in tracer.add(numbers_HW):
                     place = number - 1
@@ -193,19 +255,26 @@ def _above(magnitude_HW: np.ndarray, valid_HW: np.ndarray, threshold: float | No
     return np.zeros_like(valid_HW) if threshold is None else valid_HW & (magnitude_HW > np.float32(threshold))
 
 
-def _map_embedding(pair: Pair, features: FeatureStrips, run: Run) -> None:
-    run.progress(0.9, "Embedding difference")
-    path = run.outputs / "embedding_difference.tif"
-    found = write_embedding_difference(pair.before, pair.after, features, path, run)
-    run.output("magnitude", path, "Embedding difference", minimum=found.minimum, maximum=found.maximum, threshold=None)
+def _write_other(task: Task, layer: Layer, title: str, part: tuple[float, float]) -> None:
+    """Write a magnitude beside the main one, as a layer without outlines."""
+    grid, name = task.grid(layer), layer.magnitude.name
+    path = task.run.outputs / ("embedding_difference.tif" if name == "deep" else f"magnitude_{name}.tif")
+    done, rows = stage(task.run, *part, title), [0]
+    with RasterWriter(path, Magnitude, grid, band_names=[title], metadata=_provenance(task, layer)) as writer:
+
+        def finish(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
+            writer.write(np.where(valid_HW, magnitude_HW, np.float32(np.nan))[None])
+            rows[0] += len(valid_HW)
+            done(rows[0] / grid.height)
+
+        layer.magnitude.write(task.scene, task.area, finish)
+    task.run.output("magnitude", path, title, **{**layer.style, "threshold": None})
 
 
-def _encoder(config: DetectChangeConfig, model_path: str, pair: Pair, area: Window, run: Run) -> FeatureStrips:
-    """Make ready what runs the encoder over the area of a date; a model that does not fit is refused at once."""
+def _device(config: DetectChangeConfig, model_path: str, pair: Pair, run: Run) -> str:
+    """Choose the device of the encoder; a model that does not fit is refused at once."""
     from rsfm import model_file  # torch takes seconds, and most comparisons need none
     from rsfm.devices import choose_device
-    from rsfm.embedding import feature_strips
-    from rsfm.inference_config import TilingConfig
 
     card = model_file.load(model_path).card
     if not card.units and card.bands != pair.before.bands:
@@ -219,8 +288,13 @@ def _encoder(config: DetectChangeConfig, model_path: str, pair: Pair, area: Wind
             f"{taught} teaches an encoder that a place looks the same at all dates, so that its "
             "'Embedding difference' shows less of what changed. Choose a model of another method under 'Model'."
         )
-    device = choose_device(config.device, run)
-    return lambda raster, finish: feature_strips(model_path, raster, area, TilingConfig(), device, run, finish)
+    unknown = [f"'{date.name}'" for date in (pair.before, pair.after) if date.name not in card.trained_on]
+    if unknown and card.trained_on:
+        run.note(
+            f"As far as the model tells, it did not learn from {' and '.join(unknown)}. What an encoder sees is worth "
+            "most when it learned from both dates, with the same place on the other date as its positive."
+        )
+    return choose_device(config.device, run)
 
 
 def _area(pair: Pair, area: str | None) -> Window:
@@ -235,24 +309,16 @@ def _area(pair: Pair, area: str | None) -> Window:
     return window
 
 
-def _stage(run: Run, start: float, end: float, message: str) -> Callable[[float], None]:
-    """Return what reports a part of the work from 0 to 1, and lets the user end it there."""
-
-    def done(part: float) -> None:
-        run.check()
-        run.progress(start + (end - start) * part, message)
-
-    return done
-
-
-def _result(findings: Findings, extent: Extent, text: str) -> dict[str, Any]:
+def _result(layer: Layer, measured: Measured, found: list[Finding], extent: Extent, text: str) -> dict[str, Any]:
     return {
         "sentence": text,
         "share_changed": extent.changed / extent.valid,
         "area_changed_m2": extent.changed_m2,
         "polygons": extent.polygons,
-        "gate": findings.gate._asdict(),
-        "correlations": findings.correlations,
-        "method": findings.method,
-        "threshold": findings.threshold,
+        "gate": measured.gate._asdict(),
+        "correlations": measured.correlations,
+        "shift": shift_result(measured.shift),
+        "findings": as_table(found),
+        "method": layer.magnitude.name,
+        "threshold": layer.threshold,
     }

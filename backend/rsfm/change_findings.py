@@ -1,139 +1,106 @@
 """What two dates tell before a map is drawn: do they differ, how is that measured, and what is said about it.
 
-Shape letters: C bands, N pixels.
+Shape letters: N cells of the sample.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rsfm import magnitudes, registry
+from rsfm.differences.findings import UNRELATED, Measured
 from rsfm.jobs.detect_change import DetectChangeConfig
-from rsfm.raster.difference import (
-    Dates,
-    Gate,
-    MedianDifference,
-    band_correlations,
-    fit_median_difference,
-    measure_gate,
-)
-from rsfm.raster.ir_mad import IrMad, fit_ir_mad
+from rsfm.magnitude import Magnitude, Scene
+from rsfm.raster.difference import Gate
 from rsfm.raster.pair_sample import PairSample
 from rsfm.raster.threshold import automatic_threshold, top_share
 
-MethodName = Literal["ir_mad", "difference"]
-
-UNRELATED, DOUBTFUL = 0.15, 0.3
-"""Correlations below which the dates have nothing in common, or little."""
 CERTAIN = {"few", "differences"}
 """Verdicts with which the data may set the threshold."""
+SHARES = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)
+"""Percent of the area for which a layer knows the magnitude that they exceed, so that it can be restyled at once."""
 NOT_WHAT = (
     "This layer shows where the two images differ, not what changed or whether it matters: crops, season, haze, clouds "
     "and shadow count."
 )
 
 
-class Findings(NamedTuple):
-    """What holds for the whole overlap.
+class Layer(NamedTuple):
+    """A magnitude with what its layer is shown by.
 
     Attributes:
-        gate: whether the dates differ beyond one pixel of misalignment.
-        correlations: of each band with itself on the other date.
-        method: how the magnitude is measured.
         magnitude: measures it.
-        threshold: above it a pixel counts as changed; None when nothing is outlined.
+        threshold: above it a cell counts as changed; None when nothing is outlined.
         automatic: whether the threshold comes from the histogram.
-        minimum, maximum: 2nd and 98th percentile of the magnitude.
+        minimum, maximum: 2nd and 98th percentile.
+        shares: percent of the area and the magnitude that it exceeds.
     """
 
-    gate: Gate
-    correlations: list[float]
-    method: MethodName
-    magnitude: IrMad | MedianDifference
+    magnitude: Magnitude
     threshold: float | None
     automatic: bool
     minimum: float
     maximum: float
+    shares: list[tuple[float, float]]
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """What its look needs beyond the file."""
+        shares = [list(share) for share in self.shares]
+        return {"minimum": self.minimum, "maximum": self.maximum, "threshold": self.threshold, "shares": shares}
 
 
-def measure(sample: PairSample, config: DetectChangeConfig, check: Callable[[], None]) -> Findings:
-    """Decide from a sample of the pixels how to show the difference; `check` lets the user end it."""
-    gate = measure_gate(
-        Dates(sample.before_CN, sample.after_CN, sample.moved_before_CN, sample.moved_after_CN),
-        Dates(
-            sample.smooth_before_CN,
-            sample.smooth_after_CN,
-            sample.smooth_moved_before_CN,
-            sample.smooth_moved_after_CN,
-        ),
-    )
-    correlations = band_correlations(sample.before_CN, sample.after_CN)
-    method = _method(config, correlations)
-    magnitude: IrMad | MedianDifference
-    if method == "ir_mad":
-        magnitude = fit_ir_mad(sample.smooth_before_CN, sample.smooth_after_CN, check=check)
-        found_N = magnitude.magnitude(sample.smooth_before_CN, sample.smooth_after_CN)
-    else:
-        magnitude = fit_median_difference(sample.before_CN, sample.after_CN)
-        found_N = magnitude.magnitude(sample.before_CN, sample.after_CN)
-    automatic = config.automatic and gate.verdict in CERTAIN
+def choose_method(config: DetectChangeConfig, correlations: list[float]) -> str:
+    """Return the name of a magnitude: where the dates have nothing in common IR-MAD would find the wrong ground."""
+    if config.method != "automatic":
+        return config.method
+    return "difference" if max(correlations) < UNRELATED else "ir_mad"
+
+
+def fit_layer(name: str, scene: Scene, sample: PairSample, config: DetectChangeConfig, gate: Gate) -> Layer:
+    """Measure a magnitude and decide how it is shown."""
+    member = registry.member(magnitudes, name, Magnitude)  # type: ignore[type-abstract]
+    magnitude, found_N = member.fit(scene, sample)
     low, high = (float(value) for value in np.percentile(found_N, [2, 98]))
-    return Findings(
-        gate=gate,
-        correlations=correlations,
-        method=method,
+    cuts = np.percentile(found_N, [100 - share for share in SHARES])
+    automatic = config.automatic and gate.verdict in CERTAIN and member.has_histogram
+    return Layer(
         magnitude=magnitude,
-        threshold=_threshold(found_N, config, gate),
+        threshold=_threshold(found_N, config, gate, automatic),
         automatic=automatic,
         minimum=low,
         maximum=high if high > low else low + 1,
+        shares=[(share, round(float(cut), 6)) for share, cut in zip(SHARES, cuts, strict=True)],
     )
 
 
-def sentence(findings: Findings, config: DetectChangeConfig) -> str:
+def sentence(layer: Layer, gate: Gate, config: DetectChangeConfig) -> str:
     """Say what was found, in the words of the panel."""
-    share = f"{findings.gate.share:.1%}".replace("%", " %")
-    if findings.gate.verdict == "none":
-        shown = "" if findings.threshold is None else f" The top {config.show:g} % is outlined all the same, as asked."
+    share = f"{gate.share:.1%}".replace("%", " %")
+    if gate.verdict == "none":
+        shown = "" if layer.threshold is None else f" The top {config.show:g} % is outlined all the same, as asked."
         return f"No difference beyond one pixel of misalignment: {share} of the area differs more than that.{shown}"
-    if findings.gate.verdict == "few":
-        strong = f"{findings.gate.strong:.1%}".replace("%", " %")
-        shown = "That part is outlined." if findings.automatic else f"The top {config.show:g} % is outlined, as asked."
+    if gate.verdict == "few":
+        strong = f"{gate.strong:.1%}".replace("%", " %")
+        shown = "That part is outlined." if layer.automatic else f"The top {config.show:g} % is outlined, as asked."
         return f"Most of the area has not changed, but about {strong} of it differs strongly. {shown} {NOT_WHAT}"
     found = f"About {share} of the area differs more than a one-pixel shift would explain"
-    if findings.automatic:
+    if layer.automatic:
         return f"{found}. {NOT_WHAT} The automatic threshold always finds something."
-    weak = ", which is little" if findings.gate.verdict == "weak" else ""
+    weak = ", which is little" if gate.verdict == "weak" else ""
     return f"{found}{weak}. The {config.show:g} % that differ most are outlined. {NOT_WHAT}"
 
 
-def warnings(findings: Findings, config: DetectChangeConfig) -> list[str]:
-    """Say why the map may mean little."""
-    best = max(findings.correlations)
-    if findings.gate.verdict == "none" or best >= DOUBTFUL:
-        return []
-    if best >= UNRELATED:
-        return [
-            f"The two dates have little in common: no band correlates better than {best:.2f}. Season, clouds or haze "
-            "may hide the change you look for."
-        ]
-    used = " Plain differences are shown in place of IR-MAD, which needs some unchanged ground."
-    return [
-        "Almost everything differs: season, clouds, or not the same place. No band of the two dates correlates better "
-        f"than {best:.2f}, so this map means little.{used if config.method == 'automatic' else ''}"
-    ]
+def switched(config: DetectChangeConfig, measured: Measured) -> str:
+    """Say that another magnitude than usual was chosen, and why; empty where it was not."""
+    if config.method != "automatic" or choose_method(config, measured.correlations) == "ir_mad":
+        return ""
+    return "Plain differences are shown in place of IR-MAD, which needs some unchanged ground."
 
 
-def _method(config: DetectChangeConfig, correlations: list[float]) -> MethodName:
-    if config.method == "automatic":
-        return "difference" if max(correlations) < UNRELATED else "ir_mad"
-    return "ir_mad" if config.method == "ir_mad" else "difference"
-
-
-def _threshold(magnitude_N: np.ndarray, config: DetectChangeConfig, gate: Gate) -> float | None:
+def _threshold(magnitude_N: np.ndarray, config: DetectChangeConfig, gate: Gate, automatic: bool) -> float | None:
     """Return the threshold as a number that float32, which the magnitude is stored in, holds exactly."""
     if config.automatic and gate.verdict == "none":
         return None
-    automatic = config.automatic and gate.verdict in CERTAIN
     found = automatic_threshold(magnitude_N) if automatic else top_share(magnitude_N, config.show)
     return float(np.float32(found))

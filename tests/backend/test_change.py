@@ -16,8 +16,7 @@ from rsfm.errors import Cancelled, UserError
 from rsfm.jobs.detect_change import DetectChangeConfig
 from rsfm.model_file import Card
 from rsfm.raster import pair as pair_module
-from rsfm.raster.grid import Grid, Window
-from rsfm.raster.reader import Raster
+from rsfm.raster.grid import Grid
 from rsfm.raster.statistics import Statistics
 from scipy import ndimage
 from skimage.measure import label
@@ -41,12 +40,12 @@ class Made(NamedTuple):
 
 @pytest.fixture
 def compare(tmp_path: Path) -> Callable[..., Made]:
-    def run_it(before: Path, after: Path, features: Any = None, control: str = "", **values: Any) -> Made:
+    def run_it(before: Path, after: Path, control: str = "", **values: Any) -> Made:
         folder = runs.create(tmp_path / "runs", "detect_change", "test", {})
         if control:
             runs.request_end(folder, control)  # type: ignore[arg-type]
         config = DetectChangeConfig(before=str(before), after=str(after), **values)
-        result = detect_change(config, runs.Run(folder), features)
+        result = detect_change(config, runs.Run(folder))
         json.dumps(result, allow_nan=False)
         lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
         return Made(result, [json.loads(line) for line in lines], folder / "outputs")
@@ -107,12 +106,12 @@ def test_polygons_are_the_objects_of_the_map_with_their_mean_magnitude_area_and_
     assert rasterio.CRS.from_user_input(meta["crs"]).to_epsg() == 32633
 
 
-@pytest.mark.parametrize("method", ["ir_mad", "difference"])
+@pytest.mark.parametrize("method", ["ir_mad", "difference", "rank_average", "robust_cva"])
 def test_swapping_the_dates_keeps_the_magnitude(
     method: str, changed_pair: tuple[Path, Path], compare: Callable[..., Made]
 ) -> None:
     one, other = compare(*changed_pair, method=method), compare(*changed_pair[::-1], method=method)
-    np.testing.assert_allclose(one.read("magnitude.tif"), other.read("magnitude.tif"), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(one.read("magnitude.tif"), other.read("magnitude.tif"))
     np.testing.assert_array_equal(one.read("change.tif"), other.read("change.tif"))
 
 
@@ -254,30 +253,6 @@ def test_cancelling_ends_at_the_first_strip(changed_pair: tuple[Path, Path], com
         compare(*changed_pair, control="cancel")
 
 
-def test_an_encoder_gives_a_second_layer_that_gains_and_offsets_hardly_change(
-    make_raster: Callable[..., Path], compare: Callable[..., Made]
-) -> None:
-    def features(raster: Raster, finish: Callable[[np.ndarray, np.ndarray], None]) -> tuple[Grid, int]:
-        for row in range(0, 120, 24):
-            pixels_CHW, valid_HW = raster.read(Window(row, 0, 24, 152), "reflect")
-            cells_CHW = pixels_CHW.reshape(3, 6, 4, 38, 4).mean((2, 4))
-            finish(np.concatenate([cells_CHW, cells_CHW**2]), valid_HW[::4, ::4])
-        return raster.grid.shrink(4), 6
-
-    before_CHW = landscape()
-    before = make_raster(before_CHW, "before.tif")
-    after_CHW = changed(before_CHW)
-    made = compare(before, make_raster(after_CHW, "after.tif"), features=features)
-    gained_CHW = after_CHW * np.float32(1.2) + np.float32(10)
-    gained = compare(before, make_raster(gained_CHW, "gained.tif"), features=features)
-    layer = next(event for event in made.of("output") if event["title"] == "Embedding difference")
-    found_HW = made.read("embedding_difference.tif")
-    assert found_HW.shape == (30, 38)
-    assert layer["style"]["minimum"] < layer["style"]["maximum"]
-    assert np.median(found_HW[11:15, 19:24]) > 3 * np.median(found_HW)
-    assert np.corrcoef(found_HW.ravel(), gained.read("embedding_difference.tif").ravel())[0, 1] > 0.99
-
-
 PAIRS = {
     "naip 2009-2012": ("naip_dakota", "naip_west_20090818", "naip_west_20120731", "20090818_20120731", 0.93, 0.55, 0),
     "naip 2009-2020": ("naip_dakota", "naip_west_20090818", "naip_west_20200831", "20090818_20200831", 0.93, 0.65, 0),
@@ -329,6 +304,7 @@ def test_real_change_of_water_is_found_as_well_as_was_measured(
     assert roc_auc_score(truth_HW[valid_HW], magnitude_HW[valid_HW]) >= auc
     assert f1_score(truth_HW[valid_HW], change_HW[valid_HW] == 1) >= f1
     assert made.result["gate"]["verdict"] == "differences"
+    assert made.result["gate"]["share"] > 0.12
     if plain_auc:
         plain_HW = compare(*paths, method="difference").read("magnitude.tif")
         assert roc_auc_score(truth_HW[valid_HW], plain_HW[valid_HW]) >= plain_auc

@@ -57,6 +57,21 @@ def test_a_whole_pixel_of_shift_is_not_taken_for_a_few_objects(
     assert made.result["gate"]["strong"] < 0.005
 
 
+@pytest.mark.parametrize(
+    ("folder", "before", "after"),
+    [
+        ("naip_dakota", "naip_west_20140720", "naip_west_20200831"),
+        ("alert_pair_guianas", "before", "after"),
+        ("landsat_ucayali", "landsat_ucayali_west_1985", "landsat_ucayali_west_1990"),
+    ],
+)
+def test_other_real_pairs_pass_the_gate(
+    folder: str, before: str, after: str, data: Path, compare: Callable[..., Made]
+) -> None:
+    made = compare(data / folder / f"{before}.tif", data / folder / f"{after}.tif")
+    assert made.result["gate"]["share"] > 0.12
+
+
 @pytest.mark.parametrize("null", NULLS)
 @pytest.mark.parametrize(
     "name", ["naip_dakota/naip_west_20180716.tif", "landsat_ucayali/landsat_ucayali_west_2020.tif"]
@@ -70,4 +85,5 @@ def test_a_real_scene_that_did_not_change_has_no_difference(
     with rasterio.open(tmp_path / "after.tif", "w", **{**profile, "dtype": "uint16"}) as dataset:
         dataset.write(after_CHW.astype(np.uint16))
     made = compare(data / name, tmp_path / "after.tif")
+    assert made.result["gate"]["share"] < 0.03
     assert (made.result["gate"]["verdict"], made.result["polygons"]) == ("none", 0)

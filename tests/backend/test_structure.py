@@ -15,6 +15,7 @@ FOLDERS = [
     "methods",
     "encoders",
     "heads",
+    "magnitudes",
     "sources",
     "outputs",
     "jobs",

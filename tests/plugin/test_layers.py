@@ -184,6 +184,29 @@ def test_classified_polygons_are_shown_by_the_name_of_their_class_and_the_rest_i
     assert [category.label() for category in renderer.categories()] == ["Wheat", "Maize", "No class"]
 
 
+def test_arrows_of_a_shift_are_coloured_where_they_count_and_grey_where_not(qgis_app):
+    layer = QgsVectorLayer("LineString?field=counts:integer&field=length_px:double", "Shift", "memory")
+    layers.style_layer(layer, Output("shift_arrows", "shift.gpkg", "Shift", {}))
+    colours = {each.value(): each.symbol().color().name() for each in layer.renderer().categories()}
+    assert colours == {1: painting.OKABE_ITO[5], 0: NO_CLASS}
+
+
+def test_arrows_of_a_shift_are_hidden_beside_changes_and_shown_alone(qgis_app):
+    kind = layers.kind_of(Output("shift_arrows", "shift.gpkg", "Shift", {}))
+    assert kind.is_shown({"shift_arrows"})
+    assert not kind.is_shown({"shift_arrows", "change", "magnitude"})
+
+
+def test_a_date_on_the_grid_of_another_is_shown_as_qgis_shows_it(qgis_app, make_raster):
+    path = make_raster(np.array([[[10.0, 200.0]], [[1.0, 2.0]], [[3.0, 4.0]]], "float32"))
+    layer = layers.make_layer(Output("aligned", str(path), "Later raster", {}))
+    assert layer.isValid()
+    assert (
+        layers.kind_of(Output("aligned", str(path), "Later raster", {})).order
+        > layers.kind_of(Output("magnitude", str(path), "Magnitude", {})).order
+    )
+
+
 def test_blocks_are_shown_by_their_part(qgis_app, make_polygons):
     path = make_polygons([(0, 0, 2, "train"), (4, 4, 2, "test")], "part")
     layer = layers.make_layer(Output("split", str(path), "Blocks", {}))

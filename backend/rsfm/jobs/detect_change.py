@@ -1,23 +1,33 @@
 """Show where two rasters differ, without labels."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from rsfm.differences.pair_config import PairConfig
 from rsfm.job import Job
-from rsfm.params import Config, Device, OptionalModelPath, Percent, Pixels, RasterPath, Rectangle, SquareMetres
+from rsfm.params import Device, OptionalModelPath, Percent, Pixels, Rectangle, SquareMetres
 from rsfm.runs import Run
 
+METHODS = {
+    "automatic": "Choose for me",
+    "ir_mad": "IR-MAD",
+    "difference": "Plain difference, medians removed",
+    "rank_average": "Mean rank of these two",
+    "robust_cva": "Change vectors, robustly standardised",
+    "dcva": "Deep change vectors (DCVA) of a model",
+    "deep": "Embedding difference of a model",
+}
+READ_ENCODER = frozenset({"dcva", "deep"})
 
-class DetectChangeConfig(Config):
+
+class DetectChangeConfig(PairConfig):
     """Shows where two rasters differ, not what changed or whether it matters.
 
     Crops, season, haze, clouds and shadow count as differences. Whether the two differ at all beyond one pixel of
     misalignment is tested first, and said.
     """
 
-    before: RasterPath = Field(description="Raster of the earlier date; its grid is kept.")
-    after: RasterPath = Field(description="Raster of the later date; it is resampled onto the earlier one.")
     area: Rectangle = Field(None, description="Compare this part only; empty compares the whole overlap.")
     show: Percent = Field(
         5,
@@ -31,24 +41,32 @@ class DetectChangeConfig(Config):
         title="Automatic threshold",
         description="Set the threshold from the data (1.25 x Otsu) when the two really differ.",
     )
+    correct_shift: bool = Field(
+        False,
+        title="Correct the shift",
+        description="Move the later raster back by the shift that the check finds, if it is certain.",
+    )
     method: str = Field(
         "automatic",
         description="How difference is measured; automatic takes IR-MAD, which ignores changes of gain and colour, "
         "unless the two dates have nothing in common.",
-        json_schema_extra={
-            "choices": ["automatic", "ir_mad", "difference"],
-            "titles": ["Choose for me", "IR-MAD", "Plain difference, medians removed"],
-            "advanced": True,
-        },
-        pattern="^(automatic|ir_mad|difference)$",
+        json_schema_extra={"choices": list(METHODS), "titles": list(METHODS.values()), "advanced": True},
+        pattern=f"^({'|'.join(METHODS)})$",
+    )
+    all_methods: bool = Field(
+        False,
+        title="Other methods as layers, too",
+        description="Also write the magnitudes of IR-MAD, plain difference and their mean rank.",
+        json_schema_extra={"advanced": True},
     )
     minimum_area: SquareMetres = Field(
         0, ge=0, le=1e9, description="Changes smaller than this are left out; 0 takes 40 pixels."
     )
     model: OptionalModelPath = Field(
         None,
-        description="Pretrained encoder whose difference becomes a second layer, or a model made by 'Teach Change', "
-        "which then makes the map by itself.",
+        description="Pretrained encoder whose difference becomes a second layer; best is one that learned from both "
+        "dates, with the same place on the other date as its positive. Or a model made by 'Teach Change', which then "
+        "makes the map by itself.",
     )
     tile_size: Pixels = Field(
         0,
@@ -63,7 +81,22 @@ class DetectChangeConfig(Config):
         description="Model made by fine-tuning on classes: maps them at both dates and tells what became what.",
         json_schema_extra={"advanced": True},
     )
+    level: Literal["early", "late"] = Field(
+        "early",
+        title="Features",
+        description="Which features of the encoder are compared: early ones, of small shapes, or late ones.",
+        json_schema_extra={"advanced": True},
+    )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> "DetectChangeConfig":
+        if self.method in READ_ENCODER and not self.model:
+            raise ValueError(
+                f"'{METHODS[self.method]}' reads a pretrained encoder. Choose one under 'Model', or another method "
+                "under 'Method'."
+            )
+        return self
 
 
 class DetectChange(Job):

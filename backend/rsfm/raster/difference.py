@@ -26,8 +26,19 @@ class MedianDifference(NamedTuple):
     def magnitude(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Compute it, float32, in the unit of the pixels; bands first, then any shape."""
         rest = after - before
-        rest -= self.offset_C.astype(np.float32).reshape(-1, *[1] * (before.ndim - 1))
+        rest -= _as_bands(self.offset_C.astype(np.float32), before)
         return np.asarray(np.sqrt(np.square(rest, out=rest).sum(0)))
+
+
+class RobustDifference(NamedTuple):
+    """Length of the difference vector of dates that are standardised by medians and percentiles (robust CVA)."""
+
+    before: "Robust"
+    after: "Robust"
+
+    def magnitude(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Compute it, float32, without unit; bands first, then any shape."""
+        return _length(self.before.scale(before) - self.after.scale(after))
 
 
 class Gate(NamedTuple):
@@ -48,6 +59,11 @@ class Gate(NamedTuple):
 def fit_median_difference(before_CN: np.ndarray, after_CN: np.ndarray) -> MedianDifference:
     """Take the medians of every band of both dates."""
     return MedianDifference(np.median(after_CN, axis=1) - np.median(before_CN, axis=1))
+
+
+def fit_robust_difference(before_CN: np.ndarray, after_CN: np.ndarray) -> RobustDifference:
+    """Take medians and percentiles of every band of both dates."""
+    return RobustDifference(Robust.of(before_CN), Robust.of(after_CN))
 
 
 def band_correlations(before_CN: np.ndarray, after_CN: np.ndarray) -> list[float]:
@@ -79,7 +95,7 @@ def measure_gate(plain: Dates, smooth: Dates) -> Gate:
 
 def _unexplained(dates: Dates, percent: float) -> float:
     """Return the share of pixels that differ more than all but the rest of the pixels do from their neighbours."""
-    before, after = _Robust.of(dates.before_CN), _Robust.of(dates.after_CN)
+    before, after = Robust.of(dates.before_CN), Robust.of(dates.after_CN)
     limit = max(
         before.self_difference(dates.before_CN, dates.moved_before_CN, percent),
         after.self_difference(dates.after_CN, dates.moved_after_CN, percent),
@@ -87,29 +103,34 @@ def _unexplained(dates: Dates, percent: float) -> float:
     return float((_length(before.scale(dates.before_CN) - after.scale(dates.after_CN)) > limit).mean())
 
 
-class _Robust(NamedTuple):
+class Robust(NamedTuple):
     """Standardisation of a date by medians and percentiles, which differing pixels hardly move."""
 
-    centre_C1: np.ndarray
-    spread_C1: np.ndarray
+    centre_C: np.ndarray
+    spread_C: np.ndarray
 
     @classmethod
-    def of(cls, pixels_CN: np.ndarray) -> "_Robust":
+    def of(cls, pixels_CN: np.ndarray) -> "Robust":
         low_C, centre_C, high_C = np.percentile(pixels_CN, [2, 50, 98], axis=1).astype(np.float32)
         spread_C = (high_C - low_C) / 2
         deviation_C = pixels_CN.std(axis=1, dtype=np.float64).astype(np.float32)  # for a band that is mostly constant
         spread_C = np.where(spread_C > 0, spread_C, np.where(deviation_C > 0, deviation_C, 1))
-        return cls(centre_C[:, None], spread_C[:, None])
+        return cls(centre_C, spread_C)
 
-    def scale(self, pixels_CN: np.ndarray) -> np.ndarray:
-        return np.asarray((pixels_CN - self.centre_C1) / self.spread_C1)
+    def scale(self, pixels: np.ndarray) -> np.ndarray:
+        """Standardise; bands first, then any shape."""
+        return np.asarray((pixels - _as_bands(self.centre_C, pixels)) / _as_bands(self.spread_C, pixels))
 
     def self_difference(self, pixels_CN: np.ndarray, moved_CN: np.ndarray, percent: float) -> float:
         """Return a percentile of the length of the difference from the moved date; 0 if nothing could move."""
-        length_N = _length((moved_CN - pixels_CN) / self.spread_C1)
+        length_N = _length((moved_CN - pixels_CN) / _as_bands(self.spread_C, pixels_CN))
         length_N = length_N[np.isfinite(length_N)]
         return float(np.percentile(length_N, percent)) if length_N.size else 0.0
 
 
-def _length(difference_CN: np.ndarray) -> np.ndarray:
-    return np.asarray(np.sqrt(np.square(difference_CN).sum(0)))
+def _length(difference: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sqrt(np.square(difference).sum(0)))
+
+
+def _as_bands(values_C: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    return values_C.reshape(-1, *[1] * (pixels.ndim - 1))

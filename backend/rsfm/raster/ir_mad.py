@@ -51,11 +51,14 @@ def fit_ir_mad(
 ) -> IrMad:
     """Fit the projections to valid pixels of both dates.
 
-    Swapping the dates swaps the projections and leaves the magnitude as it is.
+    Swapping the dates swaps the projections and leaves the magnitude as it is, to the last bit.
 
     Args:
         check: called before every pass; what it raises ends the work.
     """
+    if _is_second(before_CN, after_CN):
+        found = fit_ir_mad(after_CN, before_CN, passes, check)
+        return IrMad(found.after_CC, found.before_CC, found.centre_after_C, found.centre_before_C, found.correlations_C)
     bands, pixels = before_CN.shape
     weights_N = np.ones(pixels, np.float32)
     for number in range(passes):
@@ -66,6 +69,16 @@ def fit_ir_mad(
                 squared = found.magnitude(before_CN[:, part], after_CN[:, part]) ** 2
                 weights_N[part] = gammaincc(bands / 2, squared / 2)  # the chi-square law's upper tail
     return found
+
+
+def _is_second(before_CN: np.ndarray, after_CN: np.ndarray) -> bool:
+    """Tell which of two orders is not worked in, so that both give the same: by the first value that differs."""
+    for before_N, after_N in zip(before_CN, after_CN, strict=True):
+        differs_N = before_N != after_N
+        if differs_N.any():
+            first = int(np.argmax(differs_N))
+            return bool(before_N[first] > after_N[first])
+    return False
 
 
 def _moments(before_CN: np.ndarray, after_CN: np.ndarray, weights_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

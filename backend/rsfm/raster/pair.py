@@ -4,21 +4,45 @@ Shape letters: C bands, H rows, W columns.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
+from affine import Affine
 from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
 from rsfm.errors import UserError
 from rsfm.raster.grid import Grid, Window
+from rsfm.raster.masked import Masked, open_mask
 from rsfm.raster.reader import Raster, open_raster
-from rsfm.raster.resampled import Resampled, relative_pixel, to_pixels
+from rsfm.raster.resampled import Resampled, relative_pixel, to_map, to_pixels
 
 STRIP_BYTES = 32 * 2**20
 """Memory for the pixels of one date in one strip; a few copies of it are in use at once."""
+
+
+class Pairing(NamedTuple):
+    """How two files are made a pair, beyond their paths.
+
+    Attributes:
+        before_numbers, after_numbers: of the bands that are compared, from 1; None takes all as they come.
+        before_mask, after_mask: rasters that tell what is left out; None is nothing.
+        mask_values: values of these that are left out, as text; empty where they tell it themselves.
+        down, right: how far the later date lies off, in pixels of the earlier one; it is moved back.
+    """
+
+    before_numbers: Sequence[int] | None = None
+    after_numbers: Sequence[int] | None = None
+    before_mask: str | None = None
+    after_mask: str | None = None
+    mask_values: str = ""
+    down: float = 0.0
+    right: float = 0.0
+
+
+AS_THEY_ARE = Pairing()
 
 
 class Pair(NamedTuple):
@@ -38,13 +62,18 @@ class Pair(NamedTuple):
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read before_CHW, after_CHW, float32 and 0 where invalid, and valid_HW: usable on both dates."""
-        before_CHW, valid_before_HW = self.before.read(window)
-        after_CHW, valid_after_HW = self.after.read(window)
+        before_CHW, after_CHW, valid_before_HW, valid_after_HW = self.read_dates(window)
         valid_HW = valid_before_HW & valid_after_HW
         if not valid_HW.all():
             before_CHW *= valid_HW
             after_CHW *= valid_HW
         return before_CHW, after_CHW, valid_HW
+
+    def read_dates(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Read before_CHW, after_CHW, and for each where it is valid itself."""
+        before_CHW, valid_before_HW = self.before.read(window)
+        after_CHW, valid_after_HW = self.after.read(window)
+        return before_CHW, after_CHW, valid_before_HW, valid_after_HW
 
     def strips(self, window: Window) -> Iterator[Window]:
         """Cut a window into strips of whole rows, from top to bottom."""
@@ -54,21 +83,46 @@ class Pair(NamedTuple):
 
 
 @contextmanager
-def open_pair(before: str, after: str) -> Iterator[Pair]:
+def open_pair(before: str, after: str, how: Pairing = AS_THEY_ARE) -> Iterator[Pair]:
     """Open two dates.
 
     Raises:
         UserError: different numbers of bands, no overlap, or a file that cannot be used.
     """
-    with open_raster(before, "before") as earlier, open_raster(after, "after") as later:
+    with ExitStack() as stack:
+        earlier = stack.enter_context(open_raster(before, "before", numbers=how.before_numbers))
+        later = stack.enter_context(open_raster(after, "after", numbers=how.after_numbers))
         if earlier.bands != later.bands:
             raise UserError(
                 f"'{earlier.name}' has {earlier.bands} bands and '{later.name}' has {later.bands}. Choose rasters with "
-                "the same bands, in the same order, under 'Before' and 'After'.",
+                "the same bands, in the same order, under 'Before' and 'After', or match their bands by name under "
+                "'Bands'.",
                 "after",
             )
+        if how.down or how.right:
+            later.grid = moved_back(later.grid, earlier.grid, how.down, how.right)
         window = _overlap(earlier, later)
-        yield Pair(earlier, Resampled(later, earlier.grid), window, _notes(earlier, later, window))
+        notes = _notes(earlier, later, window)
+        if how.before_mask:
+            mask = open_mask(how.before_mask, how.mask_values, "before_mask")
+            earlier = stack.enter_context(Masked(earlier, mask))
+        if how.after_mask:
+            mask = open_mask(how.after_mask, how.mask_values, "after_mask")
+            later = stack.enter_context(Masked(later, mask))
+        yield Pair(earlier, Resampled(later, earlier.grid), window, notes)
+
+
+def moved_back(grid: Grid, onto: Grid, down: float, right: float) -> Grid:
+    """Return the grid of a raster that lies off by some pixels of another grid, with that taken back."""
+    rows, columns = (
+        np.array([onto.height / 2, onto.height / 2 - down]),
+        np.array([onto.width / 2, onto.width / 2 - right]),
+    )
+    if grid.crs == onto.crs:
+        x, y = to_map(onto, rows, columns)
+    else:
+        x, y = to_map(grid, *to_pixels(onto, grid, rows, columns))
+    return grid._replace(transform=Affine.translation(x[1] - x[0], y[1] - y[0]) @ grid.transform)
 
 
 def _overlap(earlier: Raster, later: Raster) -> Window:

@@ -24,6 +24,25 @@ FEWEST = 20
 """Pixels for each band of both dates, below which no statistics can be had."""
 
 
+class Counts(NamedTuple):
+    """Pixels of the overlap.
+
+    Attributes:
+        valid: on both dates.
+        before, after: on one date, whatever the other one is.
+        fill_before, fill_after: valid on both, but 0 in all bands of a date: nodata that the file does not call so?
+    """
+
+    valid: int = 0
+    before: int = 0
+    after: int = 0
+    fill_before: int = 0
+    fill_after: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        return Counts(*(one + two for one, two in zip(self, other, strict=True)))
+
+
 class PairSample(NamedTuple):
     """Pixels valid on both dates, from top to bottom, float32.
 
@@ -33,7 +52,7 @@ class PairSample(NamedTuple):
         moved_before_CN, moved_after_CN: what lies one pixel beside; NaN beside an invalid pixel.
         smooth_moved_before_CN, smooth_moved_after_CN: what lies one pixel beside, smoothed.
         step: rows and columns from one pixel of the sample to the next.
-        valid: pixels of the overlap that are valid on both dates.
+        counts: of all pixels of the overlap.
     """
 
     before_CN: np.ndarray
@@ -45,7 +64,12 @@ class PairSample(NamedTuple):
     smooth_moved_before_CN: np.ndarray
     smooth_moved_after_CN: np.ndarray
     step: int
-    valid: int
+    counts: Counts
+
+    @property
+    def valid(self) -> int:
+        """Pixels of the overlap that are valid on both dates."""
+        return self.counts.valid
 
 
 def take_sample(pair: Pair, done: Callable[[float], None] = lambda part: None) -> PairSample:
@@ -61,15 +85,15 @@ def take_sample(pair: Pair, done: Callable[[float], None] = lambda part: None) -
     step = math.ceil(math.sqrt(window.height * window.width * KINDS * bands * 4 / SAMPLE_BYTES))
     most = -(-window.height // step) * -(-window.width // step)
     sample_KCN = np.empty((KINDS, bands, most), np.float32)  # what is never filled takes no memory
-    count = valid = 0
+    count, counts = 0, Counts()
     for strip in pair.strips(window):
-        found, valid_here = _sample_strip(pair, strip, step, sample_KCN[:, :, count:])
-        count, valid = count + found, valid + valid_here
+        found, here = _sample_strip(pair, strip, step, sample_KCN[:, :, count:])
+        count, counts = count + found, counts.plus(here)
         done((strip.row + strip.height - window.row) / window.height)
     if count < FEWEST * 2 * bands:
-        raise UserError(_too_few(pair, valid), "after")
+        raise UserError(_too_few(pair, counts.valid), "after")
     kinds = dict(zip(PairSample._fields, sample_KCN[:, :, :count], strict=False))
-    return PairSample(**kinds, step=step, valid=valid)
+    return PairSample(**kinds, step=step, counts=counts)
 
 
 def with_margin(window: Window) -> Window:
@@ -78,9 +102,13 @@ def with_margin(window: Window) -> Window:
     return Window(row - MARGIN, column - MARGIN, height + 2 * MARGIN, width + 2 * MARGIN)
 
 
-def _sample_strip(pair: Pair, strip: Window, step: int, into_KCN: np.ndarray) -> tuple[int, int]:
-    """Put the sample of a strip into an array; return its number of pixels, and of valid pixels in the strip."""
-    before_CHW, after_CHW, valid_HW = pair.read(with_margin(strip))
+def _sample_strip(pair: Pair, strip: Window, step: int, into_KCN: np.ndarray) -> tuple[int, Counts]:
+    """Put the sample of a strip into an array; return its number of pixels, and what the strip holds."""
+    before_CHW, after_CHW, *valid_2HW = pair.read_dates(with_margin(strip))
+    valid_HW = valid_2HW[0] & valid_2HW[1]
+    if not valid_HW.all():
+        before_CHW *= valid_HW
+        after_CHW *= valid_HW
     first = -(strip.row - pair.window.row) % step
     rows = slice(MARGIN + first, max(MARGIN + strip.height, MARGIN + first), step)
     columns = slice(MARGIN, MARGIN + strip.width, step)
@@ -95,7 +123,11 @@ def _sample_strip(pair: Pair, strip: Window, step: int, into_KCN: np.ndarray) ->
         for place, kind_CRS in enumerate(kinds):
             for band_RS, into_N in zip(kind_CRS, into_KCN[2 * place + number], strict=True):
                 into_N[: len(kept)] = band_RS.ravel()[kept]
-    return len(kept), int(valid_HW[MARGIN:-MARGIN, MARGIN:-MARGIN].sum())
+    inside = slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN)
+    fill = [valid_HW[inside] & ~pixels_CHW[(slice(None), *inside)].any(0) for pixels_CHW in (before_CHW, after_CHW)]
+    return len(kept), Counts(
+        *(int(each_HW.sum()) for each_HW in (valid_HW[inside], valid_2HW[0][inside], valid_2HW[1][inside], *fill))
+    )
 
 
 def _too_few(pair: Pair, valid: int) -> str:

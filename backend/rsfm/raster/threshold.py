@@ -15,8 +15,8 @@ def automatic_threshold(magnitude_N: np.ndarray) -> float:
     return OTSU_FACTOR * otsu(magnitude_N)
 
 
-def otsu(values_N: np.ndarray) -> float:
-    """Return the cut that separates a histogram of 4,096 bins into two groups of least variance within.
+def otsu(values_N: np.ndarray, bins: int = BINS) -> float:
+    """Return the cut that separates a histogram into two groups of least variance within.
 
     Otsu, 1979, "A Threshold Selection Method from Gray-Level Histograms", IEEE Transactions on Systems, Man, and
     Cybernetics 9(1). A constant gives the constant.
@@ -24,7 +24,7 @@ def otsu(values_N: np.ndarray) -> float:
     low, high = float(values_N.min()), float(values_N.max())
     if not high > low:
         return low
-    counts, edges = np.histogram(values_N, BINS, (low, high))
+    counts, edges = np.histogram(values_N, bins, (low, high))
     centres = (edges[:-1] + edges[1:]) / 2
     below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
     sums = np.cumsum(counts * centres)

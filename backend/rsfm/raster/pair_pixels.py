@@ -1,0 +1,52 @@
+"""The pixels of both dates in strips, as in the files and smoothed.
+
+Shape letters: C bands, H rows, W columns of a strip.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from rsfm.raster.grid import Window
+from rsfm.raster.pair import Pair
+from rsfm.raster.pair_sample import with_margin
+from rsfm.raster.smoothing import MARGIN, smooth
+
+Dates = tuple[np.ndarray, np.ndarray]
+Finish = Callable[[np.ndarray, np.ndarray], None]
+"""Takes magnitude_HW and valid_HW of the next rows."""
+
+
+class PairPixels:
+    """Both dates of a strip; a pixel does not depend on the strip it is read in."""
+
+    def __init__(self, pair: Pair, strip: Window) -> None:
+        """Read a strip with what smoothing needs around it."""
+        self._before_CHW, self._after_CHW, self._valid_HW = pair.read(with_margin(strip))
+        self._inside = slice(MARGIN, MARGIN + strip.height, 1), slice(MARGIN, MARGIN + strip.width, 1)
+
+    @property
+    def valid_HW(self) -> np.ndarray:
+        return self._valid_HW[self._inside]
+
+    @cached_property
+    def plain(self) -> Dates:
+        """Bands of both dates as in the files."""
+        inside = slice(None), *self._inside
+        return self._before_CHW[inside], self._after_CHW[inside]
+
+    @cached_property
+    def smoothed(self) -> Dates:
+        """Bands of both dates, smoothed without what is invalid."""
+        before_CHW, after_CHW = (
+            smooth(pixels_CHW, self._valid_HW, *self._inside) for pixels_CHW in (self._before_CHW, self._after_CHW)
+        )
+        return before_CHW, after_CHW
+
+
+def each_strip(pair: Pair, window: Window, compute: Callable[[PairPixels], np.ndarray], finish: Finish) -> None:
+    """Compute magnitude_HW strip by strip, from top to bottom."""
+    for strip in pair.strips(window):
+        pixels = PairPixels(pair, strip)
+        finish(compute(pixels), pixels.valid_HW)
