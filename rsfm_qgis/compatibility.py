@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from qgis.core import Qgis, QgsMapLayerProxyModel, QgsRasterLayerTemporalProperties, QgsVectorLayerTemporalProperties
+from qgis import core
+from qgis.core import (
+    Qgis,
+    QgsMapLayerProxyModel,
+    QgsRasterLayerTemporalProperties,
+    QgsVectorLayerTemporalProperties,
+    QgsWkbTypes,
+)
 
 LayerFilter = getattr(Qgis, "LayerFilter", None) or QgsMapLayerProxyModel.Filter
 
@@ -19,3 +26,8 @@ FIXED_RASTER_RANGE = _fixed_range(
 FIXED_VECTOR_RANGE = _fixed_range(
     getattr(Qgis, "VectorTemporalMode", None) or QgsVectorLayerTemporalProperties.TemporalMode
 )
+
+_SHAPES: Any = getattr(Qgis, "GeometryType", None)
+POLYGON = _SHAPES.Polygon if _SHAPES else QgsWkbTypes.GeometryType.PolygonGeometry
+_LAYERS: Any = getattr(Qgis, "LayerType", None)
+RASTER_LAYER = _LAYERS.Raster if _LAYERS else core.QgsMapLayerType.RasterLayer

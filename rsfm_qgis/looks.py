@@ -15,15 +15,19 @@ LOOK = "look.json"
 
 def look(workspace: Workspace) -> dict[str, Any] | None:
     """Return what the canvas shows, and for which project; None where the user wants no previews."""
-    if settings.read(settings.PREVIEWS) == "no" or workspace.canvas is None:
+    if settings.read(settings.PREVIEWS) == "no":
+        return None
+    shown = screen(workspace)
+    return None if shown is None else {**shown, "project": workspace.project.fileName()}
+
+
+def screen(workspace: Workspace) -> dict[str, Any] | None:
+    """Return what the canvas shows; None where there is none."""
+    if workspace.canvas is None:
         return None
     box, crs = workspace.canvas.extent(), workspace.canvas.mapSettings().destinationCrs()
     bounds = [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
-    return {
-        "bounds": None if box.isEmpty() else bounds,
-        "crs": crs.authid() or crs.toWkt(),
-        "project": workspace.project.fileName(),
-    }
+    return {"bounds": None if box.isEmpty() else bounds, "crs": crs.authid() or crs.toWkt()}
 
 
 def keep(folder: str, workspace: Workspace) -> None:

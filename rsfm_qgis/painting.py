@@ -97,3 +97,20 @@ def outline(colour: str, opacity: float) -> QgsFillSymbol:
     fill.setAlphaF(opacity)
     channels = f"{fill.red()},{fill.green()},{fill.blue()},{fill.alpha()}"
     return QgsFillSymbol.createSimple({"color": channels, "outline_color": colour, "outline_width": "0.5"})
+
+
+def paint_likeness(layer: QgsRasterLayer, kinds: Sequence[Class], cut: float) -> None:
+    """Show where a kind is likelier than the cut, in its colour: kind 1 between 0 and 1, kind 2 between 1 and 2 ..."""
+    colours = QgsColorRampShader(0.0, float(len(kinds)), None, QgsColorRampShader.Type.Discrete)
+    clear = QColor(0, 0, 0, 0)
+    steps = []
+    for place, kind in enumerate(kinds):
+        steps.append(QgsColorRampShader.ColorRampItem(place + cut, clear, ""))
+        steps.append(QgsColorRampShader.ColorRampItem(float(place + 1), QColor(kind.colour), kind.name))
+    colours.setColorRampItemList(steps)
+    shader = QgsRasterShader()
+    shader.setRasterShaderFunction(colours)
+    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1, shader)
+    renderer.setClassificationMin(0.0)
+    renderer.setClassificationMax(float(len(kinds)))
+    layer.setRenderer(renderer)

@@ -54,6 +54,11 @@ def collections_folder(project: Any) -> Path:
     return _documents() / "rsfm" / "collections"
 
 
+def clicks_folder(project: Any) -> Path:
+    """Find where the marks of changes go: beside the runs."""
+    return runs_folder(project).parent / "clicks"
+
+
 def icon(name: str) -> str:
     """Find an icon: in the plugin as installed, or in a checkout."""
     own = PLUGIN / "icons" / f"{name}.svg"

@@ -17,12 +17,13 @@ from rsfm_qgis.collection_list import CollectionList
 from rsfm_qgis.gui.dock import IMAGERY, Dock
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.options_page import PAGE, OptionsFactory
+from rsfm_qgis.gui.pair_action import PairAction
 from rsfm_qgis.runs import RunList
 from rsfm_qgis.schema import jobs
 from rsfm_qgis.toolbox.provider import Provider
 
 MENU = "RSFM"
-MEMBERS = ("rsfm_qgis.gui.editors.", "rsfm_qgis.layers.")
+MEMBERS = ("rsfm_qgis.gui.cards.", "rsfm_qgis.gui.editors.", "rsfm_qgis.layers.")
 
 
 class Plugin(QObject):
@@ -37,6 +38,7 @@ class Plugin(QObject):
         self.collections: CollectionList | None = None
         self.dock: Dock | None = None
         self._options: OptionsFactory | None = None
+        self._pair: PairAction | None = None
         self._actions: list[QAction] = []
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -69,10 +71,15 @@ class Plugin(QObject):
         self._options = OptionsFactory(self.client)
         self._iface.registerOptionsWidgetFactory(self._options)
         self._add_actions(self.dock)
+        self._pair = PairAction(self._iface, self.dock.compare, self)
 
     def unload(self) -> None:
         """Remove all of it; runs go on."""
         self._later.stop()
+        if self._pair is not None:
+            self._pair.remove()
+            self._pair.deleteLater()
+            self._pair = None
         for action in self._actions:
             self._iface.removePluginRasterMenu(MENU, action)
             action.deleteLater()

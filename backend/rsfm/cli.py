@@ -208,6 +208,12 @@ def _golden(arguments: list[str]) -> int:
     return golden(arguments)
 
 
+def _refits(arguments: list[str]) -> int:
+    from rsfm.differences.live import main as refits
+
+    return refits(arguments)
+
+
 def _import(arguments: list[str]) -> int:
     return _job("import_model", ["--checkpoint", *arguments])
 
@@ -224,4 +230,5 @@ COMMANDS = {
     "doctor": _doctor,
     "sample": _sample,
     "golden": _golden,
+    "refits": _refits,
 }

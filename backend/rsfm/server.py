@@ -3,8 +3,8 @@
 It starts runs, each a process of its own that outlives it, and follows their folders. It knows nothing that the folders
 do not say, so a second server, or the same one after a crash, continues where it was.
 
-Requests: start, stop, cancel, remove, list, attach, detach, devices, plan. Notifications: hello (first message),
-event.
+Requests: start, stop, cancel, remove, list, attach, detach, devices, plan, refit. Notifications: hello (first
+message), event.
 """
 
 import json
@@ -24,6 +24,7 @@ from rsfm import PROTOCOL, __version__, runs
 from rsfm.devices import list_devices
 from rsfm.errors import UserError
 from rsfm.plan_process import PlanProcess
+from rsfm.refit_process import RefitProcess
 
 LINE_LIMIT = 64 * 2**20
 LONGEST_TEXT = 2000
@@ -99,7 +100,8 @@ class Server:
             "devices": list_devices,
         }
         self._planner = PlanProcess()
-        self._slow: dict[str, Callable[..., Any]] = {"plan": self._planner.plan}
+        self._refits = RefitProcess()
+        self._slow: dict[str, Callable[..., Any]] = {"plan": self._planner.plan, "refit": self._refits.refit}
 
     def serve(self) -> None:
         """Greet, then answer until the source ends."""
@@ -113,6 +115,7 @@ class Server:
             elif line.strip():
                 self._answer(line)
         self._planner.close()
+        self._refits.close()
 
     def start(
         self,

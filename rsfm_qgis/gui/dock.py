@@ -63,6 +63,12 @@ class Dock(QgsDockWidget):
         self.setUserVisible(True)
         return self.panels[name]
 
+    def compare(self, before: str, after: str) -> None:
+        """Detect the change between two rasters at once, with the settings that the form has."""
+        panel = self.open_job("detect_change")
+        panel.form.set_values({"before": before, "after": after})
+        panel.run()
+
     def open_imagery(self) -> ImageryPage:
         """Show the page of the collections."""
         self.tabs.setCurrentWidget(self.imagery)

@@ -18,6 +18,7 @@ from qgis.PyQt.QtWidgets import (
 )
 
 from rsfm_qgis.collection import SUFFIX, title
+from rsfm_qgis.gui.card import make_card
 from rsfm_qgis.gui.cost_line import CostLine
 from rsfm_qgis.gui.editor import InputError, Workspace, shrinkable
 from rsfm_qgis.gui.form import Form
@@ -38,7 +39,8 @@ class JobPanel(QWidget):
         self.job, self._workspace = job, workspace
         self.form = Form(job.fields, workspace)
         self.presets = shrinkable(QComboBox())
-        self.run_button = QPushButton(self.tr("Run"))
+        self.card = make_card(job.name, self.form, workspace)
+        self.run_button = QPushButton((self.card.run_text if self.card else "") or self.tr("Run"))
         self.run_button.setObjectName(f"run_{job.name}")
         self.cost = CostLine(job.name, self.form, workspace)
         self.reason = QLabel()
@@ -46,7 +48,7 @@ class JobPanel(QWidget):
         self._scroll = QScrollArea()
         self._lay_out()
         self._fill_presets()
-        self.run_button.clicked.connect(self._run)
+        self.run_button.clicked.connect(self.run)
         self.form.changed.connect(self._show_form)
 
     def mark(self, path: str, sentence: str) -> None:
@@ -80,6 +82,8 @@ class JobPanel(QWidget):
             row.addRow(self.tr("Preset"), self.presets)
             column.addLayout(row)
         column.addWidget(self.form)
+        if self.card is not None:
+            column.addWidget(self.card)
         column.addStretch()
         self._scroll.setWidget(page)
         self._scroll.setWidgetResizable(True)
@@ -115,7 +119,8 @@ class JobPanel(QWidget):
         self.form.clear_marks()
         self.reason.setText("")
 
-    def _run(self) -> None:
+    def run(self, _checked: bool = False) -> None:
+        """Ask for a run with what the form says; marks what is wrong with it."""
         self.form.clear_marks()
         self.reason.setText("")
         problem = self._problem()

@@ -19,3 +19,6 @@ class Change(LayerKind):
         changed = painting.Class(1, QCoreApplication.translate("Change", "Changed"), painting.CHANGED)
         said = [each for each in painting.read_classes(style) if each.value != 0]
         painting.paint_classes(layer, said or [changed])
+
+    def is_shown(self, kinds: set[str]) -> bool:
+        return "likeness" not in kinds  # which the slider repaints

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import rasterio
+import shapely
 from rsfm import cli
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -42,6 +44,17 @@ def run(work, name, job, **config):
         sys.exit(f"{name} failed")
 
 
+def click(path, raster):
+    """Mark places of two kinds of change and of none."""
+    with rasterio.open(raster) as file:
+        places = [file.xy(SIDE // 3 + 40 * (number % 4), SIDE // 3 + 30 * number) for number in range(12)]
+        points = shapely.to_wkb([shapely.Point(place) for place in places])
+        kinds = np.array(["cut", "sown", "not this", "not this"] * 3, object)
+        named = {"layer": "clicks", "geometry_type": "Point", "crs": file.crs.to_wkt()}
+        pyogrio.raw.write(path, points, [kinds], ["kind"], **named)
+    return str(path)
+
+
 def main(data, work):
     os.chdir(work)
     large = [work / f"S2_{date}.tif" for date in DATES[:2]]
@@ -59,6 +72,8 @@ def main(data, work):
     index = next((work / "embed" / "outputs").glob("*index*.tif"))
     run(work, "find_similar", "find_similar", index=str(index), like=f"{x},{y}")
     run(work, "detect_change", "detect_change", before=str(large[0]), after=str(large[1]), model=model)
+    dates = {"before": str(large[0]), "after": str(large[1])}
+    run(work, "refine_change", "refine_change", **dates, clicks=click(work / "clicks.gpkg", large[0]), show=20)
     run(work, "classify", "classify", **mapping, tile=800, tile_polygons=True)
     boxes = str(make_detector(work / "boxes.safetensors", large[0], largest_m=400))
     run(work, "detect_objects", "detect_objects", **{**mapping, "model": boxes}, least_score=0.0)

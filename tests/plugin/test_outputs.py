@@ -31,8 +31,8 @@ from rsfm_qgis.records import Output, read_record
 
 DATA = Path(os.environ.get("RSFM_TEST_DATA", ROOT.parent / "shared" / "data"))
 RUNS = (
-    "segment", "embed", "find_similar", "detect_change", "classify", "detect_objects", "finetune", "several",
-    "several_embedded",
+    "segment", "embed", "find_similar", "detect_change", "refine_change", "classify", "detect_objects", "finetune",
+    "several", "several_embedded",
 )  # fmt: skip
 BLOCK = 512
 SUFFIXES = layers.RASTER_SUFFIXES | layers.VECTOR_SUFFIXES
@@ -90,6 +90,13 @@ def paint_bytes(values_CHW, _style):
     return paint_colours(values_CHW, {"bands": [1, 2, 3], "ranges": [(0, 255)] * 3})
 
 
+def paint_likeness(values_CHW, style):
+    cut, found = style["cuts"][round(style["show"] * 10) - 1], np.zeros((*values_CHW.shape[1:], 4))
+    for place, kind in enumerate(style["kinds"]):
+        found[(values_CHW[0] > place + cut) & (values_CHW[0] <= place + 1)] = QColor(kind["colour"]).getRgb()
+    return found
+
+
 def class_names(style):
     return [each["name"] for each in style["classes"]]
 
@@ -102,6 +109,7 @@ KINDS = {
     "embedding": Kind(paint_colours, lambda style: [f"PC{band}" for band in style["bands"]]),
     "probability": Kind(lambda values, _: paint_ramp(values, {"minimum": 0, "maximum": 1}), lambda _: ["0", "1"]),
     "similarity": Kind(paint_ramp, lambda style: [*ends(style)]),
+    "likeness": Kind(paint_likeness, lambda style: [each["name"] for each in style["kinds"]]),
     "embedding_picture": Kind(paint_bytes, lambda _: []),
     "polygons": Kind(None, class_names),
     "change_polygons": Kind(None, lambda _: [], lambda _: ["#cc79a7"]),
