@@ -46,10 +46,10 @@ Stamp = tuple[int, ...]
 
 
 class Seen(NamedTuple):
-    """What the map is made of: when the labels and the view were written."""
+    """What the map is made of: when the labels were written, and what is looked at."""
 
     labels: Stamp
-    look: Stamp
+    look: bytes
 
 
 def probe(config: ProbeConfig, run: Run) -> dict[str, Any]:
@@ -74,6 +74,7 @@ class Session:
         self._view, self._is_part = self._find_view()
         self._step, self._number, self._said = 1, 0, ""
         self._labels_path = Path(split_source(config.labels)[0])
+        self._look_path = run.folder / "look.json"
 
     def once(self) -> dict[str, Any]:
         """Write the map of the view as an output."""
@@ -94,16 +95,16 @@ class Session:
 
     def follow(self) -> dict[str, Any]:
         """Draw at each change until the end."""
-        seen, touched = Seen((), ()), time.monotonic()
+        seen, touched, touch = Seen((), b""), time.monotonic(), _stamp(self._look_path)
         self._say("Getting ready")
         rest = False
         while True:
             self._run.check()
             now = self._stamps()
+            if (latest := _stamp(self._look_path)) != touch:
+                touched, touch = time.monotonic(), latest
             if not now.look or time.monotonic() - touched > PATIENCE_SECONDS:
                 return {"sentence": "The map followed the labels until nobody looked.", "maps": self._number}
-            if now.look != seen.look:
-                touched = time.monotonic()
             if now == seen and not rest:
                 time.sleep(LOOK_SECONDS)
                 continue
@@ -126,7 +127,7 @@ class Session:
             view, self._is_part = self._find_view()
             moved, self._view = view != self._view, view
             if not moved and now.labels == seen.labels:
-                return self._left()  # it was touched, to say that somebody looks
+                return self._left()
         if self._drawing is None:
             return False
         if self._training is None or self._training.waiting:
@@ -164,7 +165,11 @@ class Session:
         return self._learner
 
     def _stamps(self) -> Seen:
-        return Seen(_stamp(self._labels_path), _stamp(self._run.folder / "look.json"))
+        try:
+            look = self._look_path.read_bytes()
+        except OSError:
+            look = b""
+        return Seen(_stamp(self._labels_path), look)
 
     def _find_view(self) -> tuple[Window, bool]:
         """Return the blocks on the screen, or in the middle of it, and whether they are not all of it."""
