@@ -25,6 +25,11 @@ def screen(workspace: Workspace) -> dict[str, Any] | None:
     """Return what the canvas shows; None where there is none."""
     if workspace.canvas is None:
         return None
+    return view(workspace)
+
+
+def view(workspace: Workspace) -> dict[str, Any]:
+    """Return what the canvas shows, and for which project."""
     box, crs = workspace.canvas.extent(), workspace.canvas.mapSettings().destinationCrs()
     bounds = [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
     return {"bounds": None if box.isEmpty() else bounds, "crs": crs.authid() or crs.toWkt()}
@@ -32,8 +37,15 @@ def screen(workspace: Workspace) -> dict[str, Any] | None:
 
 def keep(folder: str, workspace: Workspace) -> None:
     """Tell a run that goes on what is on the screen now, where it was told before."""
-    now, path = look(workspace), Path(folder) / LOOK
-    if now is None or now["bounds"] is None or not path.is_file():
+    now = look(workspace)
+    if now is not None:
+        write(folder, now)
+
+
+def write(folder: str, now: dict[str, Any]) -> None:
+    """Tell a run that goes on what is on the screen, where it was told before."""
+    path = Path(folder) / LOOK
+    if now["bounds"] is None or not path.is_file():
         return
     partial = path.with_name(f".{LOOK}.{os.getpid()}.partial")
     try:

@@ -89,6 +89,8 @@ class Plugin(QObject):
             self._options = None
         if self.dock is not None:
             self.dock.imagery.keeper.finish()
+            if self.dock.labelling is not None:
+                self.dock.labelling.live.close()
             self.dock.closed.disconnect(self._remember_closed)
             self._iface.removeDockWidget(self.dock)
             self.dock.deleteLater()

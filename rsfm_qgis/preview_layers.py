@@ -26,15 +26,18 @@ def show(project: QgsProject, folder: str, title: str, preview: Output, only_the
         return False
     if nodes:
         layer = nodes[0].layer()
+        opacity = layer.opacity()
         layer.setDataSource(preview.path, preview.title, "gdal", QgsDataProvider.ProviderOptions())
         if layer.isValid():
             layers.style_layer(layer, preview)
+            layer.setOpacity(opacity)  # the user may have changed it
             layer.triggerRepaint()
         return True
     layer = layers.make_layer(preview)
     if layer is None:
         return True  # the next one will be there
     layer.setCustomProperty(layers.PREVIEW_PROPERTY, preview.key)
+    layer.setOpacity(float(preview.style.get("opacity", 1)))
     group = layers.find_group(project, folder) or layers.add_group(project, title, folder)
     project.addMapLayer(layer, False)
     is_small = bool(find(project, folder))

@@ -15,6 +15,8 @@ from rsfm_qgis.gui.device_chip import DeviceChip
 from rsfm_qgis.gui.editor import Workspace, shrinkable
 from rsfm_qgis.gui.imagery.page import ImageryPage
 from rsfm_qgis.gui.job_panel import JobPanel
+from rsfm_qgis.gui.labelling_bar import JOB as LABELLED
+from rsfm_qgis.gui.labelling_bar import LabellingBar
 from rsfm_qgis.gui.results import Results
 from rsfm_qgis.gui.run_strip import RunStrip
 from rsfm_qgis.looks import look
@@ -36,6 +38,7 @@ class Dock(QgsDockWidget):
         self.setObjectName("RsfmDock")
         self._workspace = workspace
         self._of_run: dict[str, str] = {}
+        self.labelling: LabellingBar | None = None
         self.results = Results(workspace, message_bar, self)
         self.chip = DeviceChip(workspace.client, open_options)
         self.tabs = QTabWidget()
@@ -93,6 +96,9 @@ class Dock(QgsDockWidget):
         panel = JobPanel(job, self._workspace)
         panel.wants_run.connect(self._start)
         self.panels[job.name] = panel
+        if job.name == LABELLED:
+            self.labelling = LabellingBar(panel, self._workspace, self.results)
+            panel.add_bar(self.labelling)
         return panel
 
     def _lay_out(self) -> None:

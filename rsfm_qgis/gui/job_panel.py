@@ -61,6 +61,11 @@ class JobPanel(QWidget):
         else:
             self.reason.setText(sentence)
 
+    def add_bar(self, bar: QWidget) -> None:
+        """Put a bar between the form and the line before Run."""
+        layout: Any = self.layout()
+        layout.insertWidget(1, bar)
+
     def show_starting(self) -> None:
         """Say that the run is being started."""
         self.reason.setText(self.tr("Starting\u2026"))

@@ -26,11 +26,14 @@ class Results(QObject):
         super().__init__(parent)
         self._workspace, self._bar = workspace, message_bar
         self._turns = Turns(self)
+        self._quiet: set[str] = set()
         self._growing = GrowingLayers(workspace, self._turns, self)
         workspace.runs.ended.connect(self._end)
 
-    def expect(self, folder: str) -> None:
-        """Show the layers of this run when it ends."""
+    def expect(self, folder: str, quietly: bool = False) -> None:
+        """Show the layers of this run when it ends; quietly, without a word where nothing went wrong."""
+        if quietly:
+            self._quiet.add(folder)
         self._growing.follow(folder)
 
     def warn(self, text: str) -> None:
@@ -72,7 +75,8 @@ class Results(QObject):
             return
         if self._growing.is_followed(folder):
             yield from self._growing.finish(folder)
-        yield from self._tell(run)
+        if folder not in self._quiet or run.state in {"failed", "lost"}:
+            yield from self._tell(run)
 
     def _tell(self, run: RunState) -> Iterator[None]:
         """Say in the message bar how a run ended: the message is made in one turn and shown in the next."""

@@ -63,8 +63,9 @@ def read_drawing(labels: str, class_field: str, crs: CRS, parameters: Parameters
     path, options = split_source(labels)
     name = Path(path).name
     layer, notes = find_layer(path, options, parameters)
-    fields = [str(field) for field in pyogrio.read_info(path, layer=layer)["fields"]]
-    if class_field not in fields:
+    info = pyogrio.read_info(path, layer=layer)
+    fields = [str(field) for field in info["fields"]]
+    if class_field not in fields and info["features"] != 0:
         found = ", ".join(f"'{field}'" for field in fields) or "none"
         raise UserError(
             f"'{name}' has no attribute '{class_field}'; it has {found}. Choose the one that holds the class under "
