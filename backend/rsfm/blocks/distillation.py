@@ -11,18 +11,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rsfm.blocks.band_drop import ViewsConfig
 from rsfm.blocks.centring import Centre, across_views, cross_entropy, usable_pairs
 from rsfm.blocks.projection import ProjectionHead
 from rsfm.blocks.schedules import climb, ease
 from rsfm.encoder import Encoder
-from rsfm.method import MethodConfig
 from rsfm.params import Channels, Fraction, Hint, Pixels
 
 SMALLEST = 0.05
 """Least share of a window that a small view covers."""
 
 
-class DistillationConfig(MethodConfig):
+class DistillationConfig(ViewsConfig):
     """Base of the configs of DINO, SatDINO and PerA."""
 
     large_size: Pixels = Field(32, ge=4, le=2048, description="Side of the two large views.")

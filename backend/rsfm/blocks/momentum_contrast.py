@@ -14,17 +14,18 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rsfm.blocks.band_drop import ViewsConfig
 from rsfm.blocks.batch_groups import in_groups
 from rsfm.blocks.queue import Queue
 from rsfm.blocks.ranks import gather_rows, own_rows, ranks, same_for_all
 from rsfm.blocks.views import ViewKind
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
-from rsfm.method import Method, MethodConfig
+from rsfm.method import Method
 from rsfm.params import Channels, Fraction, Pixels
 
 
-class MomentumContrastConfig(MethodConfig):
+class MomentumContrastConfig(ViewsConfig):
     """Base of the configs of MoCo v2 and GASSL."""
 
     views: ViewKind = Field(

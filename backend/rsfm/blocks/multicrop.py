@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rsfm.blocks.band_drop import drop_bands
 from rsfm.blocks.crops import Limits, cut, draw_crop
 from rsfm.blocks.photometry import Chances, Light, draw_light, relight
 from rsfm.blocks.resampling import Rectangles
@@ -31,7 +32,11 @@ class DrawnView(NamedTuple):
 
 
 def draw_views(
-    window: View, sizes: tuple[int, int], areas: Sequence[tuple[float, float]], published_size: int = 224
+    window: View,
+    sizes: tuple[int, int],
+    areas: Sequence[tuple[float, float]],
+    published_size: int = 224,
+    band_drop: float = 0.0,
 ) -> list[DrawnView]:
     """Draw two large views and a small one for each further entry of `areas`.
 
@@ -39,6 +44,7 @@ def draw_views(
         sizes: side of large and of small views.
         areas: least and greatest share of the window's area, of each view.
         published_size: side of a large view in the recipe; the blur is drawn for it.
+        band_drop: chance of each band to be missing from a view.
     """
     count, _, height, width = window.pixels_BCHW.shape
     device = window.pixels_BCHW.device
@@ -56,7 +62,10 @@ def draw_views(
 
         wanted.append((make, (size, size)))
         crops.append(crop)
-    views = make_all_in_pieces(wanted, window.pixels_BCHW)
+    views = [
+        View(drop_bands(pixels_BCHW, band_drop), valid_BHW)
+        for pixels_BCHW, valid_BHW in make_all_in_pieces(wanted, window.pixels_BCHW)
+    ]
     return [DrawnView(view, crop, view.valid_BHW.shape[2]) for view, crop in zip(views, crops, strict=True)]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rsfm.blocks import colour
+from rsfm.blocks.band_drop import drop_bands
 from rsfm.blocks.photometry import Light, relight
 from rsfm.blocks.ranks import own_rows, ranks
 from rsfm.blocks.resampling import Kernel, Rectangles, resize_valid
@@ -20,18 +21,23 @@ from rsfm.errors import UserError
 ViewKind = Literal["quick", "published"]
 
 
-def draw_view(kind: ViewKind, pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: float = 0.2) -> View:
+def draw_view(
+    kind: ViewKind, pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: float = 0.2, band_drop: float = 0.0
+) -> View:
     """Draw one view of each window.
 
     Args:
         smallest: share of the window's area that a published view covers at least.
+        band_drop: chance of each band to be missing.
 
     Raises:
         UserError: the windows are too small for views of this size.
     """
     if kind == "quick":
-        return quick_view(pixels_BCHW, valid_BHW, size)
-    return published_view(pixels_BCHW, valid_BHW, size, smallest)
+        view = quick_view(pixels_BCHW, valid_BHW, size)
+    else:
+        view = published_view(pixels_BCHW, valid_BHW, size, smallest)
+    return View(drop_bands(view.pixels_BCHW, band_drop), view.valid_BHW)
 
 
 def quick_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:

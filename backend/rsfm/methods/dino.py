@@ -129,7 +129,8 @@ class DINO(Method):
         config = self.config
         least = config.split if config.small_views else ALONE
         areas = [(least, 1.0)] * 2 + [(SMALLEST, config.split)] * config.small_views
-        return [drawn.view for drawn in draw_views(window, (config.large_size, config.small_size), areas)]
+        drawn = draw_views(window, (config.large_size, config.small_size), areas, band_drop=config.band_drop)
+        return [one.view for one in drawn]
 
     def compare(self, views: list[Tensor], usable_VB: Tensor, progress: float) -> Distilled:
         """Compare the student's groups of all views with the teacher's of the first two, then move the centre.

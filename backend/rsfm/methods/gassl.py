@@ -177,8 +177,9 @@ class GASSL(MomentumContrast):
             alone = (index_BJ[:, 1] == 0).float().mean()
             pixels_BJCHW, valid_BJHW = (take_dates(part, index_BJ) for part in sample.dates[:2])
             second = View(pixels_BJCHW[:, 1], valid_BJHW[:, 1])
-        size, smallest = self.config.view_size, self.config.smallest_crop
-        query, key = (draw_view(self.config.views, *view, size, smallest) for view in (first, second))
+        config = self.config
+        how = (config.view_size, config.smallest_crop, config.band_drop)
+        query, key = (draw_view(config.views, *view, *how) for view in (first, second))
         return query, key, alone
 
     def _warnings(self, sample: Sample) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from rsfm.blocks.aligned_views import DrawnPair, make_pairs
+from rsfm.blocks.band_drop import drop_bands
 from rsfm.blocks.centring import Centre, paired_cross_entropy
 from rsfm.blocks.crops import draw_crop
 from rsfm.blocks.distillation import (
@@ -246,7 +247,11 @@ class PerA(Method):
                 jittered_B=strong.jittered_B & ~strong.gray_B, gray_B=strong.jittered_B & strong.gray_B
             )
             drawn.append(DrawnPair(crop, strong, weak))
-        return Pairs(*make_pairs(window, drawn, size), self.regions(views * count, size, device))
+        student_NCSS, teacher_NCSS, valid_NSS, usable_N = make_pairs(window, drawn, size)
+        student_NCSS, teacher_NCSS = (
+            drop_bands(pixels_NCSS, self.config.band_drop) for pixels_NCSS in (student_NCSS, teacher_NCSS)
+        )
+        return Pairs(student_NCSS, teacher_NCSS, valid_NSS, usable_N, self.regions(views * count, size, device))
 
     def regions(self, rows: int, size: int, device: torch.device) -> Regions:
         """Draw the three parts of each view of each window.

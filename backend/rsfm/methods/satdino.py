@@ -178,7 +178,7 @@ class SatDINO(Method):
         """Draw two large views, and small ones each of its own share of the window, always in the same order."""
         config = self.config
         areas = [(config.split, 1.0)] * 2 + equal_parts(SMALLEST, config.split, config.small_views)
-        return draw_views(window, (config.large_size, config.small_size), areas)
+        return draw_views(window, (config.large_size, config.small_size), areas, band_drop=config.band_drop)
 
     def compare(self, views: list[Tensor], gsd_VB: Tensor, usable_VB: Tensor, progress: float) -> Compared:
         """Compare groups of views as DINO does, and the size of a pixel that they tell; then move the centre.
