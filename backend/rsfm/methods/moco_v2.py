@@ -68,9 +68,7 @@ class MoCoV2(MomentumContrast):
 
     def loss(self, sample: Sample, progress: float) -> Loss:
         config, windows = self.config, (sample.pixels_BCHW, sample.valid_BHW)
-        query, key = (
-            draw_view(config.views, *windows, config.view_size, band_drop=config.band_drop) for _ in range(2)
-        )
+        query, key = (draw_view(config.views, *windows, config.view_size, band_drop=config.band_drop) for _ in range(2))
         logits_BK = self.compare(query.pixels_BCHW, key.pixels_BCHW)
         total = contrast(logits_BK)
         return Loss(total, {"contrast": total.detach(), "top1": top(logits_BK, 1)})
