@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from rsfm import model_file
 from rsfm.devices import choose_device
 from rsfm.differences.two_dates import TwoDates, open_dates
-from rsfm.inference import run_tiles
+from rsfm.inference import TileNetwork, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.jobs.detect_change import DetectChangeConfig
 from rsfm.mapping import provenance
 from rsfm.model_file import ClassName, Model
-from rsfm.networks import HeadNetwork, head_network
+from rsfm.networks import head_network
 from rsfm.outputs.classes import Classes
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.ground_area import GroundArea
@@ -138,7 +138,7 @@ def sentence(counts: Counts, classes: Sequence[ClassName], agreement: Consistenc
 
 
 def _map_classes(
-    network: HeadNetwork, model: Model, raster: Raster, window: Window, date: str, device: str, run: Run
+    network: TileNetwork, model: Model, raster: Raster, window: Window, date: str, device: str, run: Run
 ) -> None:
     path, grid = run.outputs / f"classes_{date}.tif", raster.grid.crop(window)
     palette = {name.value: _channels(name.colour) for name in model.card.classes}

@@ -178,8 +178,8 @@ class GASSL(MomentumContrast):
             pixels_BJCHW, valid_BJHW = (take_dates(part, index_BJ) for part in sample.dates[:2])
             second = View(pixels_BJCHW[:, 1], valid_BJHW[:, 1])
         config = self.config
-        how = (config.view_size, config.smallest_crop, config.band_drop)
-        query, key = (draw_view(config.views, *view, *how) for view in (first, second))
+        size, smallest = config.view_size, config.smallest_crop
+        query, key = (draw_view(config.views, *view, size, smallest, config.band_drop) for view in (first, second))
         return query, key, alone
 
     def _warnings(self, sample: Sample) -> tuple[str, ...]:
