@@ -31,11 +31,14 @@ def load() -> None:
     project.setCrs(scene.crs())
     for run, title in GROUPS.items():
         add_outputs(project, title, [output for output in demo["outputs"] if output["run"] == run])
-    project.write(str(OUT / "project.qgz"))
-    open_again(project)
     for dock in iface.mainWindow().findChildren(QDockWidget, "Browser"):
         dock.close()
-    iface.mapCanvas().setExtent(extent)
+    iface.mapCanvas().setExtent(extent)  # a project keeps what its canvas shows
+    project.write(str(OUT / "project.qgz"))
+    project.clear()
+    open_again(project)
+    if not iface.mapCanvas().extent().contains(extent.center()):
+        raise RuntimeError("The saved project does not show the scene.")
     iface.mapCanvas().refresh()
 
 
