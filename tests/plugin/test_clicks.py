@@ -15,8 +15,10 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from qgis.gui import QgsMapToolPan
-from qgis.PyQt.QtCore import QPoint, Qt
+from qgis.PyQt.QtCore import QEvent, QPoint, QPointF, Qt
+from qgis.PyQt.QtGui import QMouseEvent
 from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QApplication
 
 from rsfm_qgis import layers, likeness_layers, painting
 from rsfm_qgis.click_store import NOTHING
@@ -198,28 +200,34 @@ def test_several_kinds_have_colours_of_their_own_in_marks_and_layer(clicked, wai
     assert card.count.text() == "3 + 3 + 4"
 
 
-def test_mouse_clicks_are_points_and_drags_are_areas(panel, workspace, wait):
+def mouse(view, kind, at, button, held):
+    """Send a mouse event to the map: the pointer of a display without hands moves nothing."""
+    place = QPointF(at)
+    event = QMouseEvent(kind, place, QPointF(view.mapToGlobal(at)), button, held, Qt.KeyboardModifier.NoModifier)
+    QApplication.sendEvent(view, event)
+
+
+def test_mouse_clicks_are_points_and_drags_are_areas(panel, workspace):
     canvas, card = workspace.canvas, panel.card
     canvas.show()
     card.this.click()
     view = canvas.viewport()
     to = canvas.getCoordinateTransform()
+    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
 
     def at(row, column):
         point = to.transform(place(row, column))
         return QPoint(round(point.x()), round(point.y()))
 
-    QTest.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, at(20, 20))
+    QTest.mouseClick(view, left, Qt.KeyboardModifier.NoModifier, at(20, 20))
     assert card.store.places() == {"this": 1, NOTHING: 0}
-    QTest.mousePress(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, at(12, 12))
+    mouse(view, QEvent.Type.MouseButtonPress, at(12, 12), left, left)
     for corner in ((12, 25), (22, 25), (22, 12)):
-        QTest.mouseMove(view, at(*corner))
-    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, at(13, 12))
-    if card.store.places()["this"] == 1:
-        pytest.skip("this platform moves no mouse while a button is down")
+        mouse(view, QEvent.Type.MouseMove, at(*corner), none, left)
+    mouse(view, QEvent.Type.MouseButtonRelease, at(13, 12), left, none)
     assert card.store.places() == {"this": 4, NOTHING: 0}
     QTest.mouseClick(view, Qt.MouseButton.RightButton, Qt.KeyboardModifier.NoModifier, at(20, 20))
-    assert card.store.places()["this"] in {1, 3}
+    assert card.store.places() == {"this": 3, NOTHING: 0}
 
 
 def test_another_tool_ends_the_clicking_and_moving_the_map_moves_the_layer(clicked, workspace, wait):

@@ -155,7 +155,8 @@ class ClickCard(Card):
         canvas = self.workspace.canvas
         if pressed is not None:
             self._colour()
-            canvas.setMapTool(self._tool)
+            if canvas.mapTool() is not self._tool:  # QGIS deactivates a tool that is set once more
+                canvas.setMapTool(self._tool)
             self._show_marks()
         elif canvas.mapTool() is self._tool:
             canvas.unsetMapTool(self._tool)
