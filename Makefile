@@ -31,9 +31,9 @@ backend/.venv/ready: backend/uv.lock backend/pyproject.toml | build/system.ready
 	cd backend && $(UV) sync --quiet --frozen
 	@touch $@
 
-build/venv-qgis/ready: | build/system.ready
+build/venv-qgis/ready: tests/plugin/requirements.txt | build/system.ready
 	/usr/bin/python3 -m venv --system-site-packages build/venv-qgis
-	build/venv-qgis/bin/pip install --quiet 'pytest>=8.3,<9' 'pytest-qgis>=2.1,<3' 'pytest-qt>=4.4,<5' 'pytest-xdist>=3.6,<4'
+	build/venv-qgis/bin/pip install --quiet -r tests/plugin/requirements.txt
 	@touch $@
 
 demo: setup ## Pretrain, fine-tune and map a made scene (or RASTER= LABELS= BEFORE= AFTER=) into build/demo.

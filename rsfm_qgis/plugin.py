@@ -19,7 +19,7 @@ from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.options_page import PAGE, OptionsFactory
 from rsfm_qgis.gui.pair_action import PairAction
 from rsfm_qgis.runs import RunList
-from rsfm_qgis.schema import jobs
+from rsfm_qgis.schema import Job, jobs
 from rsfm_qgis.toolbox.provider import Provider
 
 MENU = "RSFM"
@@ -42,7 +42,8 @@ class Plugin(QObject):
         self._actions: list[QAction] = []
         self._later = QTimer(self)
         self._later.setSingleShot(True)
-        self._later.timeout.connect(self.initProcessing)
+        self._later.timeout.connect(self._prepare)
+        self._unread: list[Job] = []
 
     def initProcessing(self) -> None:
         """Add the toolbox's algorithms; all that qgis_process asks for."""
@@ -51,7 +52,8 @@ class Plugin(QObject):
 
     def initGui(self) -> None:
         """Add the dock, the actions of the Raster menu, the algorithms and the options page."""
-        self._later.start(0)  # the algorithms in a turn of their own
+        self._unread = list(jobs().values())
+        self._later.start(0)
         self.client = BackendClient(self)
         self.runs = RunList(self.client, QgsProject.instance(), self)
         self.collections = CollectionList(QgsProject.instance(), self)
@@ -108,6 +110,14 @@ class Plugin(QObject):
             QgsApplication.processingRegistry().removeProvider(self.provider)
             self.provider = None
         _forget_members()
+
+    def _prepare(self) -> None:
+        """Read one more job in a turn of its own, so that QGIS is never held; add the algorithms after the last."""
+        if self._unread:
+            self._unread.pop().prepare()
+            self._later.start(0)
+        else:
+            self.initProcessing()
 
     def _add_actions(self, dock: Dock) -> None:
         panel = QAction(QIcon(paths.icon("rsfm")), self.tr("RSFM Panel"), self)

@@ -29,7 +29,7 @@ class LabellingBar(QWidget):
         super().__init__()
         self._panel, self._workspace, self._results = panel, workspace, results
         self.live = LiveMap(workspace, results, self)
-        self.switch = QCheckBox(self.tr("Show the map while I label"))
+        self.switch = QCheckBox(self.tr("Map while I label"))
         self.switch.setToolTip(
             self.tr("Maps what is on the screen from the polygons that are there, and again after each edit and move")
         )

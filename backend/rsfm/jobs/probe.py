@@ -13,7 +13,7 @@ from rsfm.runs import Run
 class ProbeConfig(LabellingConfig):
     """Maps at most 2000 x 2000 pixels in seconds, to see what the polygons teach so far. Nothing is judged.
 
-    While 'Show the map while I label' is on under 'Fine-Tune', the map follows each polygon and the canvas: features
+    While 'Map while I label' is on under 'Fine-Tune', the map follows each polygon and the canvas: features
     are computed once for each part of the raster that was seen, and the learner is fitted again at each change.
     """
 
