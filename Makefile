@@ -9,7 +9,7 @@ PACKAGES := qgis python3-qgis xvfb xauth python3-venv
 SOURCES := backend/rsfm rsfm_qgis tests benchmarks scripts
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup system demo test test-slow faults check format schema package bench bench-quick bench-reading bench-inference learn learning-screens clean
+.PHONY: help setup system demo test test-slow faults check format schema package bench bench-quick bench-reading bench-inference learn learning-screens change-screens clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,5 +93,8 @@ learn: setup ## Pretrain with every method for half an hour of CPU and compare; 
 learning-screens: setup ## Take pictures of the live chart and of successive learning maps in a QGIS window (MINUTES=).
 	$(PYTHON) scripts/learning_screens.py $(if $(MINUTES),--minutes $(MINUTES))
 
+change-screens: setup ## Compare two layers and refine by clicks in a QGIS window: times and pictures.
+	$(PYTHON) scripts/change_screens.py
+
 clean: ## Remove what was built, except the environments.
-	rm -rf dist build/demo build/e2e build/learning .pytest_cache .mypy_cache .ruff_cache
+	rm -rf dist build/demo build/e2e build/learning build/change build/live_map .pytest_cache .mypy_cache .ruff_cache

@@ -168,7 +168,7 @@ def measure() -> Iterator[Step]:
         box.setXMinimum(box.xMinimum() + 300 * (step % 3))
         box.setXMaximum(box.xMaximum() + 300 * (step % 3))
         before, started = source(), time.perf_counter()
-        iface.mapCanvas().setExtent(box if step % 2 else whole)
+        iface.mapCanvas().setExtent(whole if step % 2 else box)
         iface.mapCanvas().refresh()
         yield until_drawn(started, before)
         seen["moves"].append(drawn[0] - started)

@@ -274,7 +274,7 @@ class Session:
             return self._say("The raster is not on the screen.")
         missing = len(self._cache.missing(self._view))
         rest = f" {missing} parts of the view to come." if missing else ""
-        return self._say(f"{self._sentence()[:-1]}, {seconds:.1f} s.{rest}")
+        return self._say(f"{self._sentence()[:-1]}, {max(seconds, 0.1):.1f} s.{rest}")
 
     def _say(self, text: str) -> None:
         if text != self._said:

@@ -36,7 +36,7 @@ class ClickCard(Card):
         self.store = ClickStore(workspace.project, self)
         self.refitter = Refitter(workspace.client, self)
         self.kind = shrinkable(QComboBox())
-        self.this = _toggle(self.tr("\uff0b this"), self.tr("Click places that show this kind of change"))
+        self.this = _toggle(self.tr("+ this"), self.tr("Click places that show this kind of change"))
         self.not_this = _toggle(self.tr("\u2212 not this"), self.tr("Click places that do not"))
         self.undo = QToolButton()
         self.count = QLabel()
@@ -244,7 +244,7 @@ class ClickCard(Card):
         title = self.tr("Like your clicks, on the screen")
         likeness_layers.show_live(self.workspace.project, group, title, answer, self.slider.percent())
         seconds = sum(answer["seconds"].values())
-        parts = [self.tr("Learned in {0:.1f} s.").format(seconds)]
+        parts = [self.tr("Learned in {0:.1f} s.").format(max(seconds, 0.1))]
         if not answer["whole"]:
             parts.append(self.tr("The middle of the map is shown: zoom in, or run on the whole raster."))
         self.status.setText(" ".join([*parts, *answer["notes"]]))
