@@ -238,6 +238,7 @@ class Session:
         self._write(path, class_HW)
         key = str(self._run.previews / "map-view")
         self._run.preview("classes", path, key, "Map while I label", classes=self._style(), opacity=OPACITY)
+        self._said = ""  # a sentence follows each map, the same one too
         old = self._run.previews / f"map_{self._number - KEPT_MAPS:06}.tif"
         with suppress(OSError):  # QGIS has it open
             old.unlink(missing_ok=True)
