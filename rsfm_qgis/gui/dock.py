@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from qgis.gui import QgsDockWidget
 from qgis.PyQt.QtCore import Qt, QTimer
@@ -15,14 +15,16 @@ from rsfm_qgis.gui.device_chip import DeviceChip
 from rsfm_qgis.gui.editor import Workspace, shrinkable
 from rsfm_qgis.gui.imagery.page import ImageryPage
 from rsfm_qgis.gui.job_panel import JobPanel
-from rsfm_qgis.gui.labelling_bar import JOB as LABELLED
-from rsfm_qgis.gui.labelling_bar import LabellingBar
 from rsfm_qgis.gui.results import Results
 from rsfm_qgis.gui.run_strip import RunStrip
 from rsfm_qgis.looks import look
 from rsfm_qgis.schema import Job, jobs, words
 
+if TYPE_CHECKING:
+    from rsfm_qgis.gui.labelling_bar import LabellingBar
+
 IMAGERY = "imagery"
+LABELLED = "finetune"
 PAGES = (IMAGERY, "pretrain", "fine_tune", "map", "change", "explore")
 NARROWEST = 280
 SHORT_PAGE = 90
@@ -97,6 +99,8 @@ class Dock(QgsDockWidget):
         panel.wants_run.connect(self._start)
         self.panels[job.name] = panel
         if job.name == LABELLED:
+            from rsfm_qgis.gui.labelling_bar import LabellingBar  # QGIS starts without it
+
             self.labelling = LabellingBar(panel, self._workspace, self.results)
             panel.add_bar(self.labelling)
         return panel

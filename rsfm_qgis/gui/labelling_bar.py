@@ -15,7 +15,6 @@ from rsfm_qgis.gui.job_panel import JobPanel
 from rsfm_qgis.gui.live_map import LiveMap, Task
 from rsfm_qgis.gui.results import Results
 
-JOB = "finetune"
 SUGGEST = "suggest_labels"
 CALM_MILLISECONDS = 400
 KNOWN_FEATURES = {"pretrained", "texture", "pixels"}
