@@ -17,7 +17,7 @@ from rsfm import __version__, memory
 from rsfm.devices import list_devices
 from rsfm.errors import UserError
 from rsfm.runs import write_json
-from rsfm.training.config import TrainingConfig
+from rsfm.training.config import NO_BUDGET, TrainingConfig
 
 TRAINED, MAPPED = frozenset({"pretrain"}), frozenset({"segment", "embed", "cluster", "classify", "detect_objects"})
 MOST = 10**9
@@ -96,12 +96,12 @@ def make_plan(job: str, config: dict[str, Any], facts: Facts, folder: Path, ever
             loop = training.minutes * 60
             steps = max(1, int(loop / facts.seconds / (1 + facts.checkpoint_seconds / every_seconds)))
         else:
-            steps = training.epochs * (facts.amount // training.batch_size)
+            steps = training.steps(facts.amount // training.batch_size)
     if not loop:
         loop = steps * facts.seconds
         loop += loop // every_seconds * facts.checkpoint_seconds
     if steps > MOST:
-        raise UserError(f"That would be {steps:,} steps. Lower 'Epochs'.", "training.epochs")
+        raise UserError(f"That would be {steps:,} steps. Lower 'Epochs' or 'Samples'.", "training.epochs")
     return Plan(
         unit=facts.unit,
         amount=facts.amount,
@@ -122,8 +122,8 @@ def check_counts(windows: int, training: TrainingConfig) -> None:
     Raises:
         UserError: naming what to change.
     """
-    if training.minutes == 0 and training.epochs == 0:
-        raise UserError("The budget is empty. Set 'Minutes', or 'Epochs' with 0 minutes.", "training.minutes")
+    if training.is_endless:
+        raise UserError(NO_BUDGET, "training.minutes")
     if windows > MOST:
         raise UserError(
             f"The rasters hold {windows:,} windows, more than {MOST:,}. Make 'Window' larger, or choose an 'Area'.",

@@ -62,7 +62,7 @@ def test_absurd_counts_are_refused_in_a_sentence_that_names_the_control(windows,
 
 def test_more_than_a_milliard_of_steps_are_refused(tmp_path):
     many = FACTS._replace(amount=10**8)
-    with pytest.raises(UserError, match=r"5,000,000,000 steps. Lower 'Epochs'"):
+    with pytest.raises(UserError, match=r"5,000,000,000 steps. Lower 'Epochs' or 'Samples'"):
         make_plan("pretrain", training(minutes=0, epochs=100, batch_size=2), many, tmp_path)
 
 

@@ -6,12 +6,17 @@ from pydantic import Field
 
 from rsfm.params import Config, Hint, Minutes
 
+NO_BUDGET = "The budget is empty. Set 'Minutes', or with 0 minutes 'Epochs' or 'Samples'."
+
 
 class TrainingConfig(Config):
     """The budget, and the optimizer's settings; every schedule ends with the budget."""
 
-    minutes: Minutes = Field(3, ge=0, le=10080, description="Time to learn; 0 counts epochs instead.")
+    minutes: Minutes = Field(3, ge=0, le=10080, description="Time to learn; 0 counts epochs or samples instead.")
     epochs: int = Field(0, ge=0, le=10000, description="Passes over the windows; used when the time is 0.")
+    samples: Annotated[int, Hint(advanced=True)] = Field(
+        0, ge=0, le=10**10, description="Windows that are learned from, repeated ones counted; used when both are 0."
+    )
     batch_size: int = Field(128, ge=2, le=4096, description="Windows in a step.")
     learning_rate: float = Field(1e-3, ge=0, le=100, description="Peak learning rate at this batch size.")
     weight_decay: float = Field(0.05, ge=0, le=1, description="Pull of the weights towards zero.")
@@ -44,3 +49,12 @@ class TrainingConfig(Config):
     at_once: Annotated[int, Hint(advanced=True)] = Field(
         0, ge=0, le=4096, description="Windows computed at once, a step's rest after them; 0 takes what fits."
     )
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether no budget is given."""
+        return not (self.minutes or self.epochs or self.samples)
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Return the steps of a budget that is not a time."""
+        return self.epochs * steps_per_epoch or -(-self.samples // self.batch_size)

@@ -16,7 +16,7 @@ from rsfm.method import Loss, Method, Sample
 from rsfm.runs import Run
 from rsfm.training import checkpoint
 from rsfm.training.checkpoint import Position
-from rsfm.training.config import TrainingConfig
+from rsfm.training.config import NO_BUDGET, TrainingConfig
 from rsfm.training.cpu_attention import fast_attention
 from rsfm.training.finite import NotFinite
 from rsfm.training.fit import Fit
@@ -67,12 +67,12 @@ def make_budget(config: TrainingConfig, windows: int) -> Budget:
     """Make the budget of a training on a number of windows an epoch.
 
     Raises:
-        UserError: neither time nor epochs are given.
+        UserError: neither time, epochs nor samples are given.
     """
     steps_per_epoch = max(1, windows // config.batch_size)
-    if config.minutes == 0 and config.epochs == 0:
-        raise UserError("The budget is empty. Set 'Minutes', or 'Epochs' with 0 minutes.", "training.minutes")
-    return Budget(config.minutes * 60, config.epochs * steps_per_epoch, steps_per_epoch)
+    if config.is_endless:
+        raise UserError(NO_BUDGET, "training.minutes")
+    return Budget(config.minutes * 60, config.steps(steps_per_epoch), steps_per_epoch)
 
 
 def train(

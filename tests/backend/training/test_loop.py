@@ -14,7 +14,7 @@ from rsfm.errors import UserError
 from rsfm.method import Loss, Method, MethodConfig, Sample
 from rsfm.runs import Run
 from rsfm.training.config import TrainingConfig
-from rsfm.training.loop import Budget, train
+from rsfm.training.loop import Budget, Position, make_budget, train
 
 
 class Steep(Method):
@@ -63,3 +63,15 @@ def test_dino_12_gradients_are_unscaled_before_they_are_clipped(each, tmp_path):
     torch.testing.assert_close(method.numbers.detach(), torch.full((2,), -0.3 * share), rtol=1e-4, atol=0)
     large = learn(tmp_path / "large", [1], fabric, clip_norm=5, clip_each=each)
     torch.testing.assert_close(large.numbers.detach(), torch.full((2,), -0.3))
+
+
+def test_a_budget_of_samples_is_as_many_windows_however_many_there_are():
+    config = TrainingConfig(minutes=0, samples=1000, batch_size=128)
+    for windows in (100, 500):
+        budget = make_budget(config, windows)
+        assert (budget.seconds, budget.steps) == (0, 8)
+        assert budget.progress(Position(4, 10, 512)) == 0.5
+    assert make_budget(config, 500).epochs(Position()) == pytest.approx(8 / 3)
+    assert make_budget(config.model_copy(update={"epochs": 2}), 500).steps == 6
+    with pytest.raises(UserError, match="'Samples'"):
+        make_budget(TrainingConfig(minutes=0), 500)
