@@ -175,6 +175,8 @@ def test_labels_that_are_taken_off_the_project_switch_the_map_off(bar, labels, w
     workspace.project.removeMapLayer(labels.id())
     wait(lambda: not bar.switch.isChecked(), 30)
     wait(lambda: not folder.exists(), 30)
+    assert not bar.live.is_on()
+    assert bar.live.folder == ""
 
 
 def test_without_labels_the_place_is_marked_and_the_switch_stays_off(bar, labels, workspace):

@@ -207,8 +207,10 @@ def test_touching_the_view_draws_nothing_new_doing_nothing_costs_nothing_and_can
 def test_halted_session_draws_the_last_of_many_edits(live):
     write_labels(live.labels, three_squares())
     live.settle("3 classes, 3 polygons")
+    count = live.maps()
     os.kill(live.process.pid, signal.SIGSTOP)
     for number in range(20):
         write_labels(live.labels, [*three_squares(), square(250, 20 + number, 5, "new")])
     os.kill(live.process.pid, signal.SIGCONT)
-    live.wait(lambda: "4 classes, 4 polygons" in live.said())
+    live.settle("4 classes, 4 polygons", after=count)
+    assert live.maps() - count < 5  # one for all edits, in a few steps of fineness
