@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QProcessEnvironment, QStandardPaths
 
 from rsfm_qgis import settings
@@ -57,6 +58,11 @@ def collections_folder(project: Any) -> Path:
 def clicks_folder(project: Any) -> Path:
     """Find where the marks of changes go: beside the runs."""
     return runs_folder(project).parent / "clicks"
+
+
+def live_runs() -> Path:
+    """Find the list of the runs that go on: in the profile."""
+    return Path(QgsApplication.qgisSettingsDirPath()) / "rsfm" / "live_runs.json"
 
 
 def icon(name: str) -> str:

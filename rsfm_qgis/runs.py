@@ -14,6 +14,7 @@ from qgis.PyQt.QtCore import QObject, QProcess, QTimer, pyqtSignal
 
 from rsfm_qgis import paths, settings
 from rsfm_qgis.client import Answer, BackendClient
+from rsfm_qgis.live_runs import LiveRuns
 from rsfm_qgis.records import ENDED, Model, Output, find_models, read_output, read_record, read_run
 
 REFRESH_MILLISECONDS = 5000
@@ -94,7 +95,8 @@ class RunList(QObject):
         self._attached: set[str] = set()
         self._models: dict[str, tuple[Model, ...]] = {}
         self._resumed: dict[str, Resumed] = {}
-        self._elsewhere = {folder for folder in settings.read(settings.LIVE_RUNS).split("\n") if folder}
+        self._live = LiveRuns(paths.live_runs())
+        self._elsewhere = self._live.read()
         self._reconnects = 0
         self._timer = QTimer(self)
         self._timer.setInterval(REFRESH_MILLISECONDS)
@@ -212,12 +214,9 @@ class RunList(QObject):
         self._remember_live()
 
     def _remember_live(self) -> None:
-        """Keep which runs go on, so that the next QGIS finds them whatever project it has open."""
         live = {run.folder for run in self._runs.values() if run.is_live}
         self._elsewhere |= live
-        text = "\n".join(sorted(live))
-        if text != settings.read(settings.LIVE_RUNS):
-            settings.write(settings.LIVE_RUNS, text)
+        self._live.keep(live)
 
     def _take_run(self, folder: str, run: dict[str, Any]) -> None:
         if self._is_coming_up(folder, run):

@@ -12,7 +12,6 @@ DOCK_SHOWN = "rsfm/dock_shown"
 PREVIEWS = "rsfm/previews"
 QUEUE = "rsfm/queue"
 KEEP_AWAKE = "rsfm/keep_awake"
-LIVE_RUNS = "rsfm/live_runs"
 
 
 def read(key: str) -> str:
@@ -21,7 +20,9 @@ def read(key: str) -> str:
 
 
 def write(key: str, value: str) -> None:
-    """Keep a setting; an empty one is removed."""
+    """Keep a setting; an empty one is removed. What stays the same is not written: Qt waits for the disk."""
+    if value == read(key):
+        return
     settings: QSettings = QgsSettings()
     if value:
         settings.setValue(key, value)

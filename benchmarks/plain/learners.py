@@ -12,8 +12,10 @@ from torch.nn import functional
 
 
 def unfuse(encoder: nn.Module) -> nn.Module:
-    """Have timm's blocks write their attention out: the product, the softmax, the product."""
+    """Have timm's blocks write their attention out, the product, the softmax, the product, and convolve the patches."""
     for module in encoder.modules():
+        if hasattr(module, "is_product"):
+            module.is_product = False
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
     return encoder

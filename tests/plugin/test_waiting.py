@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsfm_qgis import settings
+from rsfm_qgis import paths, settings
 from rsfm_qgis.client import BackendClient
 from rsfm_qgis.gui.doctor_window import open_doctor
 from rsfm_qgis.gui.options_page import OptionsPage
 from rsfm_qgis.gui.run_strip import DISCARD, RunStrip
+from rsfm_qgis.live_runs import LiveRuns
 from rsfm_qgis.records import read_run
 from rsfm_qgis.runs import RunList
 
@@ -72,7 +73,7 @@ def test_a_second_training_waits_behind_the_first_and_says_so_in_its_row(workspa
 def test_the_next_qgis_finds_a_run_that_goes_on_in_another_folder(workspace, wait, config, strip, tmp_path):
     folder = start(workspace, wait, config)
     wait(lambda: is_at_work(workspace, folder), 60)
-    wait(lambda: settings.read(settings.LIVE_RUNS) == folder)
+    wait(lambda: LiveRuns(paths.live_runs()).read() == {folder})
     workspace.client.close()
     settings.write(settings.RUNS_FOLDER, str(tmp_path / "other"))
     client = BackendClient()
@@ -84,8 +85,28 @@ def test_the_next_qgis_finds_a_run_that_goes_on_in_another_folder(workspace, wai
     assert is_at_work_in(runs, folder)
     runs.cancel(folder)
     wait(lambda: runs.get(folder).state == "cancelled")
-    wait(lambda: settings.read(settings.LIVE_RUNS) == "")
+    wait(lambda: LiveRuns(paths.live_runs()).read() == set())
     client.close()
+
+
+def test_the_list_of_live_runs_is_kept_without_waiting_for_the_disk(tmp_path, wait):
+    path = tmp_path / "profile" / "live_runs.json"
+    path.parent.mkdir()
+    slow_disk = path.with_name("live_runs.json.part")
+    os.mkfifo(slow_disk)  # whoever opens it to write waits until it is read
+    kept = LiveRuns(path)
+    kept.keep({"/runs/b", "/runs/a"})
+    assert not path.exists()
+    assert json.loads(slow_disk.read_text()) == ["/runs/a", "/runs/b"]
+    kept.keep({"/runs/b"})
+    wait(lambda: path.is_file() and LiveRuns(path).read() == {"/runs/b"})
+    assert os.listdir(path.parent) == ["live_runs.json"]
+
+
+@pytest.mark.parametrize("found", ["", "[1, ", "{}", "3", '["/runs/a", 3]'])
+def test_a_damaged_list_of_live_runs_names_what_it_can(tmp_path, found):
+    (tmp_path / "live_runs.json").write_text(found)
+    assert LiveRuns(tmp_path / "live_runs.json").read() == ({"/runs/a"} if "a" in found else set())
 
 
 def test_a_lost_run_says_so_is_resumed_and_is_removed_after_a_question(workspace, wait, config, strip):

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
+from rsfm.blocks.patch_embed import PatchEmbed
 from rsfm.blocks.positions import scale_positions
 from rsfm.blocks.projection import initialise_normal
 from rsfm.blocks.transformer import (

@@ -54,16 +54,34 @@ def in_threads(work: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> N
         deque(_pool(threads).map(run, tasks), maxlen=0)
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Start threads of which each runs its operations alone, and let later threads run theirs as this one does."""
-    pool = ThreadPoolExecutor(threads, "pieces", initializer=_join_pool)
+def threads_alone(threads: int, name: str, begin: Callable[[], None] = lambda: None) -> ThreadPoolExecutor:
+    """Start threads of which each runs its operations alone, and let later threads run theirs as this one does.
+
+    A thread that shared its operations would have helpers of its own; with more of them than cores, OpenMP lets all
+    helpers sleep between operations, and waking them took a tenth of a training step.
+
+    Args:
+        begin: what each thread calls at first.
+    """
+    own = torch.get_num_threads()
+
+    def join() -> None:
+        torch.get_num_threads()  # at its first operation a thread takes the number that all have: let it be taken now
+        torch.set_num_threads(1)
+        begin()
+
+    pool = ThreadPoolExecutor(threads, name, initializer=join)
     started = Barrier(threads + 1)
     for _ in range(threads):
         pool.submit(started.wait)
     started.wait()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(own)
     return pool
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return threads_alone(threads, "pieces", _join_pool)
 
 
 def _in_pool() -> bool:
@@ -72,5 +90,3 @@ def _in_pool() -> bool:
 
 def _join_pool() -> None:
     _here.in_pool = True
-    torch.get_num_threads()  # at its first operation a thread takes the number that all have: let it be taken before
-    torch.set_num_threads(1)

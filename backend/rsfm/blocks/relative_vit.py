@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from timm.layers.patch_embed import PatchEmbed
 from timm.models.beit import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rsfm.blocks.patch_embed import PatchEmbed
 from rsfm.blocks.transformer import PatchEncoder, TransformerConfig, lay_out, quarters
 from rsfm.encoder import FeatureMap
 from rsfm.params import Hint

@@ -9,9 +9,9 @@ Shape letters: B batch, C bands, H rows, W columns, L patches, K patches given, 
 from typing import Any, Literal
 
 import torch
-from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
+from rsfm.blocks.patch_embed import PatchEmbed
 from rsfm.blocks.positions import grid_positions, sincos_2d
 from rsfm.blocks.transformer import (
     Pooling,

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
+from rsfm.blocks.patch_embed import PatchEmbed
 from rsfm.blocks.positions import sincos_1d
 from rsfm.blocks.sliced_vit import SlicedViT, SlicedViTConfig
 from rsfm.errors import UserError

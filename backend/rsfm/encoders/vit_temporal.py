@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from rsfm.blocks.dates import FIRST_YEAR, encode_time
+from rsfm.blocks.patch_embed import PatchEmbed
 from rsfm.blocks.sliced_vit import SlicedViT, SlicedViTConfig
 from rsfm.params import Channels
 

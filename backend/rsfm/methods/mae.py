@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rsfm.blocks.masking import (
     Split,
@@ -36,6 +37,7 @@ from rsfm.blocks.transformer import (
     initialise,
     transformer_blocks,
 )
+from rsfm.blocks.validity import nothing_missing
 from rsfm.blocks.view import View
 from rsfm.blocks.views import resized_crop
 from rsfm.encoder import Encoder
@@ -185,15 +187,23 @@ class MAE(Method):
         Beyond the paper, nodata is left out, and so is a patch of which less than half is valid; where all is valid
         this is the paper's loss.
         """
-        valid_BCHW = view.valid_BHW[:, None].expand_as(view.pixels_BCHW)
+        pixels_BCHW = view.pixels_BCHW.float()
+        if nothing_missing(view.valid_BHW):
+            error_BLP = functional.mse_loss(rebuilt_BLP.float(), self.target(pixels_BCHW), reduction="none")
+            return mean_of_all((error_BLP.sum(2) * hidden_BL).sum(), hidden_BL.sum() * error_BLP.shape[2])
+        valid_BCHW = view.valid_BHW[:, None].expand_as(pixels_BCHW)
         valid_BLP = patchify(valid_BCHW.float(), self.encoder.patch_size)
-        target_BLP = self.target(view.pixels_BCHW.float(), valid_BLP)
+        target_BLP = self.target(pixels_BCHW, valid_BLP)
         asked_BL1 = (hidden_BL * (valid_BLP.mean(2) >= 0.5))[:, :, None]
         weight_BLP = valid_BLP * asked_BL1
         error_BLP = (rebuilt_BLP.float() - target_BLP).square() * weight_BLP
         return mean_of_all(error_BLP.sum(), weight_BLP.sum())
 
-    def target(self, pixels_BCHW: Tensor, valid_BLP: Tensor) -> Tensor:
-        """Return what is rebuilt, target_BLP: the pixels, or each patch less its mean over its spread."""
+    def target(self, pixels_BCHW: Tensor, valid_BLP: Tensor | None = None) -> Tensor:
+        """Return what is rebuilt, target_BLP: the pixels, or each patch less its mean over its spread.
+
+        Args:
+            valid_BLP: 1 for pixels that count; None is all of them.
+        """
         target_BLP = patchify(pixels_BCHW, self.encoder.patch_size)
         return standardise(target_BLP, valid_BLP, over=(2,)) if self.config.norm_pix else target_BLP

@@ -18,6 +18,7 @@ from rsfm.plan import Facts, check_counts
 from rsfm.raster.decoding import GB
 from rsfm.runs import Run
 from rsfm.training.checkpoint import Position
+from rsfm.training.cpu_attention import fast_attention
 from rsfm.training.fabric import make_fabric
 from rsfm.training.fit import Measures
 from rsfm.training.learner import set_up
@@ -94,7 +95,7 @@ def _try(
     training = config.training
     wrapped, optimizer, writer = set_up(method, training, fabric, run)
     fit = CountingFit(method, training, run, fabric)
-    with Prefetch(batches.learn, 0, training.readers) as coming:
+    with Prefetch(batches.learn, 0, training.readers) as coming, fast_attention(method, fabric.device):
         cost = Trial(wrapped, optimizer, training, fit).run(coming.take)
     if batches.validate is not None:
         started = time.perf_counter()

@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Generic, TypeVar
+
+from rsfm.blocks.pieces import threads_alone
 
 T = TypeVar("T")
 
@@ -19,7 +21,7 @@ class Prefetch(Generic[T]):
             threads: 0 makes each result when it is asked for.
         """
         self._make, self._index = make, first
-        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._pool = threads_alone(threads, "prefetch") if threads else None
         self._coming: deque[Future[T]] = deque()
         for _ in range(threads):
             self._submit()

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -106,3 +108,22 @@ def test_a_task_with_tasks_of_its_own_does_them_one_by_one():
     assert sorted(done) == [(one, two) for one in range(4) for two in range(3)]
     for one in range(4):
         assert [two for first, two in done if first == one] == [0, 1, 2]
+
+
+def test_threads_that_run_their_operations_alone_leave_later_threads_the_number_of_all():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        begun = []
+        with pieces.threads_alone(2, "some", lambda: begun.append(threading.get_ident())) as pool:
+            together = threading.Barrier(2)
+            found = list(
+                pool.map(lambda _: (together.wait(), torch.get_num_threads(), threading.get_ident()), range(2))
+            )
+        assert [own for _, own, _ in found] == [1, 1]
+        assert sorted(begun) == sorted(name for *_, name in found)
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(threads)

@@ -185,6 +185,19 @@ def test_mae_A14_nodata_is_never_rebuilt_and_a_patch_of_mostly_nodata_not_asked_
     assert method.error(rebuilt, view, hidden).item() == pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.parametrize("norm_pix", [True, False])
+def test_mae_A14_a_window_without_data_changes_neither_the_loss_of_others_nor_its_gradient(norm_pix):
+    method, view, hidden = tiny(norm_pix=norm_pix), windows(), half_hidden()
+    rebuilt = torch.randn(2, 16, 192, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    alone = method.error(rebuilt[:1], view.of(slice(0, 1)), hidden[:1])
+    (grad_alone,) = torch.autograd.grad(alone, rebuilt)
+    view.valid_BHW[1] = False
+    both = method.error(rebuilt, view, hidden)
+    (grad_both,) = torch.autograd.grad(both, rebuilt)
+    torch.testing.assert_close(both, alone)
+    torch.testing.assert_close(grad_both, grad_alone)
+
+
 def test_mae_A14_spread_of_a_patch_is_that_of_its_valid_pixels():
     method, view = tiny(), windows()
     view.valid_BHW[:, :4, :8] = False

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rsfm import joint, runs
 from rsfm.blocks.centring import Centre
+from rsfm.blocks.patch_embed import PatchEmbed
 from rsfm.blocks.projection import Prototypes
 from rsfm.blocks.queue import Queue
 from rsfm.jobs.pretrain import Pretrain, PretrainConfig
@@ -62,7 +63,7 @@ def in_double(method: Method) -> None:
     for module in method.modules():
         if isinstance(module, Queue | Centre):
             module.float()
-        if isinstance(module, Conv2d | Linear | Prototypes):  # pixels come in, or what was single for a while
+        if isinstance(module, Conv2d | Linear | PatchEmbed | Prototypes):  # pixels come in, or what was single for a while
             module.register_forward_pre_hook(lambda _, given: (given[0].double(), *given[1:]))
 
 

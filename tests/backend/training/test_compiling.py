@@ -142,7 +142,7 @@ def test_an_error_of_the_method_is_raised_as_it_is_without_compiling(tmp_path):
     config = config_of("mae", compile="yes")
     method = build_method(config.method, config.encoder, 4)  # bands that the windows have not
     run = Run(runs.create(tmp_path, "pretrain", "test", {}))
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         train(method, lambda step: draw(config, step), config.training, Budget(0, 2, 2), cpu(), run)
     assert not warnings(run)
 
