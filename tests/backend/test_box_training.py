@@ -109,6 +109,7 @@ def test_the_boxes_of_an_area_are_those_of_the_whole_whose_centre_lies_in_it(wor
     assert np.allclose(mine, sorted(shapely.bounds(whole[inside]).tolist()), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same_boxes_and_a_stopped_one_shows_its_rows(work, tmp_path):
     values = {"raster": str(work["raster"]), "model": str(work["model"]), "least_score": 0.0, "tile_size": 32}
     values |= {"largest": 4, "device": "cpu"}

@@ -225,7 +225,7 @@ def test_a_file_that_gives_other_values_is_not_published(tmp_path, monkeypatch):
     assert not list((tmp_path / "runs").rglob("outputs/*"))
 
 
-@pytest.mark.parametrize("kind", registry.names(exporters))
+@pytest.mark.parametrize("kind", ["torch_export", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_cancel_while_the_file_is_written_leaves_nothing(kind, tmp_path, monkeypatch):
     member = registry.member(exporters, kind, Exporter)
     write = member.write

@@ -198,7 +198,7 @@ def test_8_4_8_rows_made_of_another_raster_are_made_again_and_the_user_is_told(w
     assert not np.array_equal(pixels(expected / "segmentation.tif"), pixels(work["segment"] / "segmentation.tif"))
 
 
-@pytest.mark.parametrize("share", [0.4, 0.9])
+@pytest.mark.parametrize("share", [0.4, pytest.param(0.9, marks=pytest.mark.slow)])
 def test_8_4_8_a_file_that_may_not_grow_is_said_and_the_rest_is_made_later(work, tmp_path, share):
     config = write_config(tmp_path, "config", **work["config"])
     folder = tmp_path / "run"

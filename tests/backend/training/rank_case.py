@@ -63,7 +63,9 @@ def in_double(method: Method) -> None:
     for module in method.modules():
         if isinstance(module, Queue | Centre):
             module.float()
-        if isinstance(module, Conv2d | Linear | PatchEmbed | Prototypes):  # pixels come in, or what was single for a while
+        if isinstance(
+            module, Conv2d | Linear | PatchEmbed | Prototypes
+        ):  # pixels come in, or what was single for a while
             module.register_forward_pre_hook(lambda _, given: (given[0].double(), *given[1:]))
 
 
