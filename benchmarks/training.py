@@ -1,6 +1,6 @@
 """Samples a second of our training, end to end from GeoTIFFs, beside the same method in its authors' style.
 
-    python benchmarks/training.py [--quick] [--device cpu] [--rounds 3] [--methods mae dino moco_v2]
+    python benchmarks/training.py [--quick] [--device cpu] [--rounds 5] [--methods mae dino moco_v2]
 
 Both sides learn from windows of the same files with the same encoder, views and batch, and take turns on the same two
 cores, each turn in a process of its own; the first steps warm up. The plain side (`benchmarks/plain/`) makes its views
@@ -266,7 +266,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of few steps")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=0, help="that are measured; 0 takes 12, or 60 on a GPU")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)

@@ -57,8 +57,7 @@ def in_threads(work: Callable[..., None], tasks: Sequence[tuple[Any, ...]]) -> N
 def threads_alone(threads: int, name: str, begin: Callable[[], None] = lambda: None) -> ThreadPoolExecutor:
     """Start threads of which each runs its operations alone, and let later threads run theirs as this one does.
 
-    A thread that shared its operations would have helpers of its own; with more of them than cores, OpenMP lets all
-    helpers sleep between operations, and waking them took a tenth of a training step.
+    A thread that shared its operations would have helpers of its own, beside those of the step: more than cores.
 
     Args:
         begin: what each thread calls at first.
