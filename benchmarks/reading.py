@@ -3,11 +3,12 @@
     make bench-reading                            (installs torchgeo in an environment of its own)
     python benchmarks/reading.py [--quick] [--times 2] [--side 10980] [--only tiled]
 
-Random windows of 224 px are read from a raster of the size of a Sentinel-2 tile, 10980 x 10980 px (--quick: 2048), of
-uint16, DEFLATE with predictor 2, laid out in five ways; the last has 13 bands, the others 4. Batches hold 32 windows.
-The files are written once into build/reading and reused. Every loop starts in a fresh process whose GDAL has read
-nothing. GDAL's block cache has its default size everywhere but in RSFM, which sets 512 MB and keeps all decoded blocks
-where a quarter of the free memory holds them, else 512 MB of them.
+Random windows of 224 px are read from a raster of uint16, DEFLATE with predictor 2, laid out in five ways; the last has
+13 bands, the others 4. It is as large as a Sentinel-2 tile, 10980 x 10980 px, or larger where GDAL's block cache of 5 %
+of the memory would hold it decoded, which no cache does with a folder of such tiles (--side 10980 shows what fits,
+--quick a small one). Batches hold 32 windows. The files are written once into build/reading and reused. Every loop
+starts in a fresh process whose GDAL has read nothing. GDAL's block cache has its default size everywhere but in RSFM,
+which sets 512 MB and keeps all decoded blocks where a quarter of the free memory holds them, else 512 MB of them.
 A virtual machine is slow to give a process memory that has lain idle; before each loop as much is touched and given
 back, so that none pays for another's.
 All read as many windows as cover the raster once, from a cold start; but where a raster does not fit GDAL's cache,
@@ -43,6 +44,7 @@ import psutil
 import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window as FileWindow
+from rsfm.allocator import keep_freed_memory
 from rsfm.raster.collection_sampler import CollectionSampler
 from rsfm.raster.grid import Window
 from rsfm.raster.plain_entry import plain_entry
@@ -53,6 +55,9 @@ from scipy import ndimage
 SIZE, BATCH, AHEAD, THREADS, BLOCK = 224, 32, 16, 2, 512
 DRAWN = 2048
 """Pixels a side of the scene, which repeats itself in larger rasters."""
+TILE_SIDE, QUICK_SIDE = 10980, 2048
+BEYOND = 1.6
+"""A raster is this many times what GDAL's cache holds, or a tile where that is more."""
 TILES = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
 LAYOUTS: dict[str, dict[str, object]] = {
     "tiled": TILES,
@@ -82,15 +87,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small rasters")
     parser.add_argument("--times", type=int, default=2, help="rounds, of which the best counts")
-    parser.add_argument("--side", type=int, default=10980, help="pixels a side of the rasters")
+    parser.add_argument("--side", type=int, help="pixels a side of the rasters")
     parser.add_argument("--only", choices=LAYOUTS, help="one layout")
     arguments = parser.parse_args()
-    side = 2048 if arguments.quick else arguments.side
+    fixed = QUICK_SIDE if arguments.quick else arguments.side
     loops = {name: loop for name, loop in LOOPS.items() if find_spec("torchgeo") or "torchgeo" not in name}
     if find_spec("torchgeo"):
         import_module("torchgeo.datasets")  # here, so that no loop pays for it
     best: dict[str, dict[str, Speed]] = {}
     for layout in [arguments.only] if arguments.only else LAYOUTS:
+        side = fixed or side_of(layout)
         path = apart(make_raster, FOLDER / str(side), side, layout)
         runs = [(loop, run_apart(loops[loop], path)) for _ in range(arguments.times) for loop in loops]
         print(f"{layout}: done", file=sys.stderr, flush=True)
@@ -99,26 +105,37 @@ def main() -> None:
             for group in ("rsfm", "collection", "torchgeo", "plain", "floor")
             if any(loop.startswith(group) for loop in loops)
         }
-    report(best, side)
+    report(best, {layout: fixed or side_of(layout) for layout in best})
 
 
-def report(best: dict[str, dict[str, Speed]], side: int) -> None:
+def side_of(layout: str) -> int:
+    """Return pixels a side, whole blocks, of a raster that GDAL's cache does not hold; a tile where that is more."""
+    beyond = BLOCK * -(-int((BEYOND * own_cache() / (bands_of(layout) * 2)) ** 0.5) // BLOCK)
+    return max(TILE_SIDE, beyond)
+
+
+def bands_of(layout: str) -> int:
+    return 13 if layout == "13 bands" else 4
+
+
+def report(best: dict[str, dict[str, Speed]], sides: dict[str, int]) -> None:
     free = psutil.virtual_memory().available >> 20
-    size, windows = side**2 * 2 >> 20, len(corners(side))
     print(
-        f"{side} x {side} uint16, DEFLATE, decoded {4 * size} MB ({13 * size} MB with 13 bands); random windows of "
-        f"{SIZE} px, windows a second, {THREADS} threads or workers. GDAL's own cache {own_cache() >> 20} MB; RSFM's "
-        f"{os.environ['GDAL_CACHEMAX']} MB, and its cells {FREE_SHARE:.0%} of {free} MB at most. All on {windows} "
-        f"windows from a cold start, but torchgeo and the plain loop on {TIMED} once warm where a raster exceeds the "
-        f"cache."
+        f"uint16, DEFLATE; random windows of {SIZE} px that cover a raster once, windows a second, {THREADS} threads "
+        f"or workers. GDAL's own cache {own_cache() >> 20} MB; RSFM's {os.environ['GDAL_CACHEMAX']} MB, and its cells "
+        f"{FREE_SHARE:.0%} of {free} MB at most. All from a cold start, but torchgeo and the plain loop on {TIMED} "
+        f"windows once warm where a raster exceeds the cache."
     )
-    print("| input | RSFM | collection | torchgeo | plain loop | floor | times torchgeo | of the floor", end=" ")
-    print("| times, CPU | floor, CPU |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| input | side, px | decoded, MB | RSFM | collection | torchgeo | plain loop | floor | times torchgeo", end=" "
+    )
+    print("| of the floor | times, CPU | floor, CPU |")
+    print("|---|" + "---:|" * 11)
     for layout, speeds in best.items():
         ours, floor, peer = speeds["rsfm"], speeds["floor"], speeds.get("torchgeo")
         order = (ours, speeds["collection"], peer, speeds["plain"], floor)
-        cells = [f"{speed.windows:.0f}" if speed else "-" for speed in order]
+        size = sides[layout] ** 2 * bands_of(layout) * 2 >> 20
+        cells = [str(sides[layout]), str(size), *(f"{speed.windows:.0f}" if speed else "-" for speed in order)]
         for index in (0, 1):
             cells.append(f"{ours[index] / peer[index]:.1f}" if peer else "-")
             cells.append(f"{ours[index] / floor[index]:.2f}")
@@ -134,7 +151,7 @@ def report(best: dict[str, dict[str, Speed]], side: int) -> None:
 
 def make_raster(folder: Path, side: int, layout: str) -> Path:
     """Write the scene in a layout, unless this was done before, and return where."""
-    bands, mosaic = 13 if layout == "13 bands" else 4, layout == "VRT of nine"
+    bands, mosaic = bands_of(layout), layout == "VRT of nine"
     path = folder / (f"{layout}.vrt" if mosaic else f"{layout}.tif").replace(" ", "_")
     if path.exists():
         return path
@@ -231,7 +248,9 @@ def measure(loop: "Loop", path: Path) -> Speed:
     """Time a loop, which yields how many windows it has read; others than ours and the floor when they are warm."""
     warnings.filterwarnings("ignore")
     ours = loop in (run_ours, run_collection)
-    if not ours:
+    if ours:
+        keep_freed_memory()  # as a training does
+    else:
         os.environ.pop("GDAL_CACHEMAX", None)  # which rsfm sets: the others shall have GDAL's own
     whole = ours or loop in (run_floor_gdal, run_floor_handles)
     with rasterio.open(path) as file:
@@ -240,13 +259,15 @@ def measure(loop: "Loop", path: Path) -> Speed:
     timed = total if whole else min(TIMED, total)
     warm = 0 if whole else own_cache() // (pixel * (SIZE + BLOCK) ** 2) * THREADS  # each worker has its own cache
     started, cpu, counted, done = time.perf_counter(), cpu_seconds(), 0, 0
-    for windows in loop(path, warm + timed):
+    batches = loop(path, warm + timed)  # kept, so that its workers are there when their time is read
+    for windows in batches:
         done += windows
         if not counted and warm and done >= warm:
             started, cpu, counted = time.perf_counter(), cpu_seconds(), done
         if done >= warm + timed:
             break
-    return Speed((done - counted) / (time.perf_counter() - started), (done - counted) / (cpu_seconds() - cpu))
+    took, took_cpu = time.perf_counter() - started, cpu_seconds() - cpu
+    return Speed((done - counted) / took, (done - counted) / took_cpu)
 
 
 def own_cache() -> int:

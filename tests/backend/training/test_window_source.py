@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rasterio.transform import from_origin
 from rsfm import cli, runs
 from rsfm.errors import UserError
@@ -117,9 +119,11 @@ def test_a_collection_without_dates_is_refused_where_they_are_learned_from(make_
 
 @pytest.mark.parametrize("readers", [1, 4])
 @pytest.mark.parametrize("collected", [True, False], ids=["collection", "plain raster"])
-def test_windows_are_the_same_whatever_the_threads_that_read_them(tmp_path, make_collection, readers, collected):
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**31 - 1))
+def test_windows_are_the_same_whatever_the_threads_that_read_them(tmp_path, make_collection, readers, collected, seed):
     path = make_collection(["2020-01-01", "2020-02-01"])
-    config = config_of(GASSL, path if collected else str(tmp_path / "all_0_0.tif"))
+    config = config_of({**GASSL, "seed": seed}, path if collected else str(tmp_path / "all_0_0.tif"))
     with ExitStack() as stack:
         source = open_windows(config, stack)
         batch = source.batches(build_method(config.method, config.encoder, 2), Run(tmp_path)).learn
