@@ -29,7 +29,6 @@ Shape letters: B batch, C bands, H rows, W columns.
 import argparse
 import multiprocessing
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -71,8 +70,8 @@ TIMES_TORCHGEO, OF_THE_FLOOR = 5.0, 0.7
 
 TIMED = 256
 """Windows on which torchgeo and the plain loop are timed."""
-TOUCHED = 5 * 2**30
-"""Bytes of memory that are made ready for a loop."""
+TOUCHED = 1.25
+"""Times the bytes of a raster, memory that is made ready for a loop."""
 FOLDER = Path(__file__).resolve().parents[1] / "build" / "reading"
 
 
@@ -95,17 +94,18 @@ def main() -> None:
     if find_spec("torchgeo"):
         import_module("torchgeo.datasets")  # here, so that no loop pays for it
     best: dict[str, dict[str, Speed]] = {}
+    print_head()
     for layout in [arguments.only] if arguments.only else LAYOUTS:
         side = fixed or side_of(layout)
         path = apart(make_raster, FOLDER / str(side), side, layout)
         runs = [(loop, run_apart(loops[loop], path)) for _ in range(arguments.times) for loop in loops]
-        print(f"{layout}: done", file=sys.stderr, flush=True)
         best[layout] = {
             group: Speed(*map(max, zip(*(speed for loop, speed in runs if loop.startswith(group)), strict=True)))
             for group in ("rsfm", "collection", "torchgeo", "plain", "floor")
             if any(loop.startswith(group) for loop in loops)
         }
-    report(best, {layout: fixed or side_of(layout) for layout in best})
+        print_row(layout, side, best[layout])
+    report(best)
 
 
 def side_of(layout: str) -> int:
@@ -118,7 +118,7 @@ def bands_of(layout: str) -> int:
     return 13 if layout == "13 bands" else 4
 
 
-def report(best: dict[str, dict[str, Speed]], sides: dict[str, int]) -> None:
+def print_head() -> None:
     free = psutil.virtual_memory().available >> 20
     print(
         f"uint16, DEFLATE; random windows of {SIZE} px that cover a raster once, windows a second, {THREADS} threads "
@@ -130,16 +130,21 @@ def report(best: dict[str, dict[str, Speed]], sides: dict[str, int]) -> None:
         "| input | side, px | decoded, MB | RSFM | collection | torchgeo | plain loop | floor | times torchgeo", end=" "
     )
     print("| of the floor | times, CPU | floor, CPU |")
-    print("|---|" + "---:|" * 11)
-    for layout, speeds in best.items():
-        ours, floor, peer = speeds["rsfm"], speeds["floor"], speeds.get("torchgeo")
-        order = (ours, speeds["collection"], peer, speeds["plain"], floor)
-        size = sides[layout] ** 2 * bands_of(layout) * 2 >> 20
-        cells = [str(sides[layout]), str(size), *(f"{speed.windows:.0f}" if speed else "-" for speed in order)]
-        for index in (0, 1):
-            cells.append(f"{ours[index] / peer[index]:.1f}" if peer else "-")
-            cells.append(f"{ours[index] / floor[index]:.2f}")
-        print(f"| {layout} | {' | '.join(cells)} |")
+    print("|---|" + "---:|" * 11, flush=True)
+
+
+def print_row(layout: str, side: int, speeds: dict[str, Speed]) -> None:
+    ours, floor, peer = speeds["rsfm"], speeds["floor"], speeds.get("torchgeo")
+    order = (ours, speeds["collection"], peer, speeds["plain"], floor)
+    size = side**2 * bands_of(layout) * 2 >> 20
+    cells = [str(side), str(size), *(f"{speed.windows:.0f}" if speed else "-" for speed in order)]
+    for index in (0, 1):
+        cells.append(f"{ours[index] / peer[index]:.1f}" if peer else "-")
+        cells.append(f"{ours[index] / floor[index]:.2f}")
+    print(f"| {layout} | {' | '.join(cells)} |", flush=True)
+
+
+def report(best: dict[str, dict[str, Speed]]) -> None:
     if not find_spec("torchgeo"):
         print("torchgeo is not installed here: run `make bench-reading` to compare with it")
     for layout, speeds in best.items():
@@ -235,13 +240,15 @@ def apart(function: Callable[..., Any], *arguments: object) -> Any:
 
 def run_apart(loop: "Loop", path: Path) -> Speed:
     """Measure a loop in a process of its own, which finds memory that was in use just now."""
-    apart(touch_memory)
+    apart(touch_memory, path)
     speed: Speed = apart(measure, loop, path)
     return speed
 
 
-def touch_memory() -> None:
-    np.full(min(TOUCHED, psutil.virtual_memory().available // 2), 1, np.uint8)
+def touch_memory(path: Path) -> None:
+    with rasterio.open(path) as file:
+        wanted = int(TOUCHED * file.height * file.width * file.count * 2)
+    np.full(min(wanted, psutil.virtual_memory().available // 2), 1, np.uint8)
 
 
 def measure(loop: "Loop", path: Path) -> Speed:
