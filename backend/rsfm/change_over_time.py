@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rsfm import __version__
-from rsfm.change_findings import NOT_WHAT
 from rsfm.date_colours import date_colours
 from rsfm.differences.comparisons import Comparisons
 from rsfm.differences.history import History, Step, each_step
@@ -35,6 +34,10 @@ from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 
 FIRST, COUNT, LARGEST = "Date of first change", "Count of changes", "Largest magnitude of difference"
+NOT_WHAT = (
+    "The layers show where images differ, not what changed or whether it matters: crops, season, haze, clouds and "
+    "shadow count."
+)
 DAY_ZERO = datetime(1899, 12, 30)
 """From which spreadsheets count days."""
 
@@ -117,7 +120,7 @@ def change_over_time(config: ChangeOverTimeConfig, run: Run) -> dict[str, Any]:
             )
         task = Task(series, comparisons, run)
         tally = _map(task)
-        text = _sentence(task, tally)
+        text = f"{_sentence(task, tally)}{_by_share(comparisons, config.show)}"
         run.note(text)
         return _result(task, tally, text)
 
@@ -219,6 +222,18 @@ def _sentence(task: Task, tally: Tally) -> str:
     most = f"most of it first on {series.day(number)} ({_percent(tally.first_D[number] / tally.valid)})"
     often = "" if tally.most == 1 else f" A pixel changed {tally.most} times at most."
     return f"About {share} of the area changed at least once over {dates}, {most}.{often} {NOT_WHAT}"
+
+
+def _by_share(comparisons: Comparisons, show: float) -> str:
+    """Say for how many comparisons the data did not set the threshold; nothing where it always did."""
+    differ = [found.layer for found in comparisons.measured.values() if found.threshold is not None]
+    number = sum(not layer.automatic for layer in differ)
+    if number == 0:
+        return ""
+    return (
+        f" In {number} of {len(differ)} comparisons of two dates that differ no threshold comes from the data: there "
+        f"the {show:g} % that differ most count as changed."
+    )
 
 
 def _percent(share: float) -> str:

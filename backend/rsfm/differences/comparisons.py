@@ -51,6 +51,7 @@ class Comparison(NamedTuple):
             "strong": self.gate.strong,
             "correlation": self.likeness,
             "threshold": self.threshold,
+            "automatic": self.layer.automatic,
         }
 
 
