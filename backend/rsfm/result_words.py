@@ -13,9 +13,12 @@ TITLES = {
     "cell_m": "Cell size, m",
     "chosen": "Features used",
     "classes": "Classes on held-out blocks",
+    "comparisons": "Comparisons of two dates",
     "components": "Components",
     "confusion": "Pixels on held-out blocks: truth in rows, map in columns",
+    "correlation": "Correlation of the band that is most alike",
     "correlations": "Correlation of each band between the dates",
+    "dates": "Changes of each date",
     "explained": "Variance that the components keep",
     "f1": "F1",
     "findings": "Check of the pair",
@@ -38,6 +41,7 @@ TITLES = {
     "mean_iou": "Mean IoU",
     "mean_iou_blocks": "Mean IoU on held-out blocks",
     "mean_iou_polygons": "Mean IoU on held-out polygons (cross-validation)",
+    "most_changes": "Most changes of a pixel",
     "most_frequent": "The most frequent class for all",
     "neighbours_10": "10 nearest neighbours",
     "neighbours_20": "20 nearest neighbours",
@@ -45,6 +49,7 @@ TITLES = {
     "neighbours_200": "200 nearest neighbours",
     "neighbours_of_scales": "20 nearest neighbours, mean of four scales (SatDINO)",
     "new": "New rasters",
+    "pixels_compared": "Pixels compared",
     "points": "Points in each class of the map",
     "polygons": "Polygons",
     "right": "Right on held-out places",
@@ -52,6 +57,7 @@ TITLES = {
     "shift": "How far the later date lies off",
     "share": "Pixels beyond what a shift of one pixel explains",
     "share_changed": "Outlined pixels",
+    "share_first_changed": "Pixels that changed first then",
     "split": "How blocks were held out",
     "strong": "Smoothed pixels beyond what a shift explains in 99.9 % of them",
     "tensors": "Weights found",
@@ -62,7 +68,7 @@ UNITS = {"_m2": "m²", "_m": "m", "_px": "px", "_seconds": "s", "_minutes": "min
 """Of a number that has no title, by the end of its name."""
 SHARES = {
     "accuracy", "accuracy_blocks", "accuracy_polygons", "explained", "other_class_share", "same_class_share", "share",
-    "share_changed", "strong",
+    "share_changed", "share_first_changed", "strong",
 }  # fmt: skip
 """From 0 to 1, shown as per cent."""
 
