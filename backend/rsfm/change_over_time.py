@@ -106,7 +106,7 @@ def change_over_time(config: ChangeOverTimeConfig, run: Run) -> dict[str, Any]:
     """Compare the dates, then write when places first changed, how often and how much, and a layer for each date.
 
     Returns:
-        sentence, share_changed; dates and comparisons: what was found for each; method.
+        sentence, share_ever_changed, most_changes; dates and comparisons: what was found for each; method.
 
     Raises:
         UserError: the rasters cannot be compared.
@@ -167,19 +167,19 @@ def _report(task: Task, tally: Tally, writers: Writers) -> None:
     changes: the time slider begins with it, and then shows the dates.
     """
     series, _, run = task
-    colours = date_colours(len(series.entries) - 1)
-    legend = [
-        {"value": _day_number(entry), "name": series.day(number), "colour": colour}
-        for number, (entry, colour) in enumerate(zip(series.entries[1:], colours, strict=True), 1)
-    ]
+    later = range(1, len(series.entries))
+    seen = [number for number in later if tally.compared_D[number] > 0]
+    legend = {
+        number: {"value": _day_number(series.entries[number]), "name": series.day(number), "colour": colour}
+        for number, colour in zip(seen, date_colours(len(seen)), strict=True)
+    }
     run.said = {"date": known_date(series.entries[0])}
-    run.output("first_change", writers.first.path, FIRST, classes=legend)
-    for number, (writer, each) in enumerate(zip(writers.dates, legend, strict=True), 1):
-        if tally.compared_D[number] == 0:
-            _leave_out(series, number, writer.path, run)
-            continue
-        run.said = {"date": known_date(series.entries[number])}
-        run.output("change", writer.path, f"Difference \u00b7 {each['name']}", classes=[{**each, "value": 1}])
+    run.output("first_change", writers.first.path, FIRST, classes=list(legend.values()))
+    for number, each in legend.items():
+        path, run.said = writers.dates[number - 1].path, {"date": known_date(series.entries[number])}
+        run.output("change", path, f"Difference \u00b7 {each['name']}", classes=[{**each, "value": 1}])
+    for number in sorted({*later} - {*seen}):
+        _leave_out(series, number, writers.dates[number - 1].path, run)
     run.said = {}
     counts = [
         {"value": count, "name": f"{count} change{'s' if count > 1 else ''}", "colour": colour}
@@ -236,6 +236,10 @@ def _by_share(comparisons: Comparisons, show: float) -> str:
     )
 
 
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
+
+
 def _percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %")
 
@@ -245,16 +249,16 @@ def _result(task: Task, tally: Tally, text: str) -> dict[str, Any]:
     dates = {
         series.day(number): {
             "raster": short_name(series.entries[number].path),
-            "share_changed": float(tally.changed_D[number] / max(tally.compared_D[number], 1)),
-            "share_first_changed": float(tally.first_D[number] / tally.valid),
-            "area_changed_m2": float(tally.changed_m2_D[number]),
             "pixels_compared": int(tally.compared_D[number]),
+            "share_changed_then": _share(tally.changed_D[number], tally.compared_D[number]),
+            "share_first_changed": _share(tally.first_D[number], tally.compared_D[number]),
+            "area_changed_then_m2": float(tally.changed_m2_D[number]),
         }
         for number in range(1, len(series.entries))
     }
     return {
         "sentence": text,
-        "share_changed": tally.changed / tally.valid,
+        "share_ever_changed": tally.changed / tally.valid,
         "most_changes": tally.most,
         "dates": dates,
         "comparisons": {

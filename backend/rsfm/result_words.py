@@ -7,6 +7,7 @@ TITLES = {
     "accuracy_blocks": "Overall accuracy on held-out blocks",
     "accuracy_polygons": "Overall accuracy by cross-validation over polygons",
     "area_changed_m2": "Outlined area, m²",
+    "area_changed_then_m2": "Area that changed, m²",
     "areas": "Area on the ground with its standard error and 95 % interval, m²",
     "area_m2": "Area of each class on the ground, m²",
     "calibration_error": "Calibration error: how far confidence is from the share that is right",
@@ -57,7 +58,9 @@ TITLES = {
     "shift": "How far the later date lies off",
     "share": "Pixels beyond what a shift of one pixel explains",
     "share_changed": "Outlined pixels",
-    "share_first_changed": "Pixels that changed first then",
+    "share_changed_then": "Pixels that changed",
+    "share_ever_changed": "Pixels that changed at least once",
+    "share_first_changed": "Pixels that changed for the first time",
     "split": "How blocks were held out",
     "strong": "Smoothed pixels beyond what a shift explains in 99.9 % of them",
     "tensors": "Weights found",
@@ -68,7 +71,7 @@ UNITS = {"_m2": "m²", "_m": "m", "_px": "px", "_seconds": "s", "_minutes": "min
 """Of a number that has no title, by the end of its name."""
 SHARES = {
     "accuracy", "accuracy_blocks", "accuracy_polygons", "explained", "other_class_share", "same_class_share", "share",
-    "share_changed", "share_first_changed", "strong",
+    "share_changed", "share_changed_then", "share_ever_changed", "share_first_changed", "strong",
 }  # fmt: skip
 """From 0 to 1, shown as per cent."""
 

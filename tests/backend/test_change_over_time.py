@@ -315,4 +315,4 @@ def test_real_dates_under_clouds_agree_layer_by_layer(data: Path, tmp_path: Path
         count_HW += change_HW == 1
     np.testing.assert_array_equal(made.read("change_count.tif"), count_HW)
     np.testing.assert_array_equal(made.read("first_change.tif"), first_HW)
-    assert 0.02 < result["share_changed"] < 0.5
+    assert 0.02 < result["share_ever_changed"] < 0.5
