@@ -4,7 +4,7 @@ Every date of a pixel is compared with the last one before it (or the first of a
 dates that are compared have statistics and a threshold of their own, measured over all that the series covers, so that
 an area gives the crop of the whole; where they do not differ beyond one pixel of misalignment nothing has changed.
 
-Shape letters: H rows, W columns of a strip.
+Shape letters: D dates, H rows, W columns of a strip.
 """
 
 from contextlib import ExitStack
