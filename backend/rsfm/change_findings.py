@@ -9,6 +9,7 @@ import numpy as np
 
 from rsfm import magnitudes, registry
 from rsfm.differences.findings import UNRELATED, Measured
+from rsfm.differences.unlabelled_config import UnlabelledConfig
 from rsfm.jobs.detect_change import DetectChangeConfig
 from rsfm.magnitude import Magnitude, Scene
 from rsfm.raster.difference import Gate
@@ -57,7 +58,7 @@ def choose_method(config: DetectChangeConfig, correlations: list[float]) -> str:
     return "difference" if max(correlations) < UNRELATED else "ir_mad"
 
 
-def fit_layer(name: str, scene: Scene, sample: PairSample, config: DetectChangeConfig, gate: Gate) -> Layer:
+def fit_layer(name: str, scene: Scene, sample: PairSample, config: UnlabelledConfig, gate: Gate) -> Layer:
     """Measure a magnitude and decide how it is shown."""
     member = registry.member(magnitudes, name, Magnitude)  # type: ignore[type-abstract]
     magnitude, found_N = member.fit(scene, sample)
@@ -98,7 +99,7 @@ def switched(config: DetectChangeConfig, measured: Measured) -> str:
     return "Plain differences are shown in place of IR-MAD, which needs some unchanged ground."
 
 
-def _threshold(magnitude_N: np.ndarray, config: DetectChangeConfig, gate: Gate, automatic: bool) -> float | None:
+def _threshold(magnitude_N: np.ndarray, config: UnlabelledConfig, gate: Gate, automatic: bool) -> float | None:
     """Return the threshold as a number that float32, which the magnitude is stored in, holds exactly."""
     if config.automatic and gate.verdict == "none":
         return None

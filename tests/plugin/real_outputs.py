@@ -79,6 +79,7 @@ def main(data, work):
     run(work, "detect_objects", "detect_objects", **{**mapping, "model": boxes}, least_score=0.0)
     learn = {"labels": str(data / "s2_slovenia" / "lulc_polygons.gpkg"), "class_field": "LULC_NAME"}
     run(work, "finetune", "finetune", raster=str(work / "dates" / f"S2_{DATES[1]}.tif"), device="cpu", **learn)
+    run(work, "change_over_time", "change_over_time", rasters=[str(work / "dates")])
     run(work, "several", "segment", **{**mapping, "raster": str(work / "dates")})
     run(work, "several_embedded", "embed", **{**mapping, "raster": str(work / "dates")})
 

@@ -32,7 +32,7 @@ from rsfm_qgis.records import Output, read_record
 DATA = Path(os.environ.get("RSFM_TEST_DATA", ROOT.parent / "shared" / "data"))
 RUNS = (
     "segment", "embed", "find_similar", "detect_change", "refine_change", "classify", "detect_objects", "finetune",
-    "several", "several_embedded",
+    "several", "several_embedded", "change_over_time",
 )  # fmt: skip
 BLOCK = 512
 SUFFIXES = layers.RASTER_SUFFIXES | layers.VECTOR_SUFFIXES
@@ -97,6 +97,15 @@ def paint_likeness(values_CHW, style):
     return found
 
 
+def changes(style):
+    """The one class of a map of changes: of no class, or of a date."""
+    return style.get("classes") or [{"value": 1, "name": "Changed", "colour": painting.CHANGED}]
+
+
+def paint_change(values_CHW, style):
+    return paint_style_classes(values_CHW, {"classes": changes(style)})
+
+
 def class_names(style):
     return [each["name"] for each in style["classes"]]
 
@@ -105,7 +114,9 @@ KINDS = {
     "classes": Kind(paint_style_classes, class_names),
     "confidence": Kind(paint_ramp, lambda style: ["Band 1 (Gray)", *ends(style)]),
     "magnitude": Kind(paint_ramp, lambda style: [*ends(style)]),
-    "change": Kind(paint_classes([(1, painting.CHANGED)]), lambda _: ["Changed"]),
+    "change": Kind(paint_change, lambda style: [each["name"] for each in changes(style)]),
+    "first_change": Kind(paint_style_classes, class_names),
+    "change_count": Kind(paint_style_classes, class_names),
     "embedding": Kind(paint_colours, lambda style: [f"PC{band}" for band in style["bands"]]),
     "probability": Kind(lambda values, _: paint_ramp(values, {"minimum": 0, "maximum": 1}), lambda _: ["0", "1"]),
     "similarity": Kind(paint_ramp, lambda style: [*ends(style)]),
@@ -282,6 +293,27 @@ def test_time_slider_shows_the_layer_of_its_day(project, made, run):
     whole = project.timeSettings().temporalRange()
     assert whole.begin().toString("yyyy-MM-dd") == "2015-07-11"
     assert whole.end().toString("yyyy-MM-dd") == "2015-09-10"
+
+
+def test_changes_over_time_are_summed_up_on_top_and_played_date_by_date(project, made):
+    groups = list(layers.add_run(project, made / "change_over_time"))
+    nodes = groups[-1].findLayers()
+    found = outputs(made, "change_over_time")
+    assert [node.name() for node in nodes] == [
+        "Date of first change", "Difference \u00b7 2015-09-09", "Difference \u00b7 2015-08-30", "Count of changes",
+        "Largest magnitude of difference",
+    ]  # fmt: skip
+    assert [node.itemVisibilityChecked() for node in nodes] == [True, True, True, False, False]
+    assert nodes[0].isExpanded()
+    assert legend(nodes[0].layer())[-2:] == ["2015-08-30", "2015-09-09"]
+    by_path = {node.layer().source(): node.layer() for node in nodes}
+    dated = {output.date: by_path[output.path] for output in found if output.kind == "change"}
+    shown = [node.layer() for node in nodes if node.itemVisibilityChecked()]
+    for date, layer in dated.items():
+        assert np.array_equal(render(shown, day(date)), render(layer)), date
+        assert render(layer)[..., 3].any()
+    assert np.array_equal(render(shown), render(shown[0])), "a later change covers the first one"
+    assert not render(shown, day("2015-09-01"))[..., 3].any()
 
 
 def test_time_range_that_the_user_chose_stays(project, made):

@@ -5,42 +5,26 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from rsfm.differences.pair_config import PairConfig
+from rsfm.differences.unlabelled_config import UNLABELLED_METHODS, UnlabelledConfig
 from rsfm.job import Job
-from rsfm.params import Device, OptionalModelPath, Percent, Pixels, Rectangle, SquareMetres
+from rsfm.params import Device, OptionalModelPath, Pixels, SquareMetres
 from rsfm.runs import Run
 
 METHODS = {
-    "automatic": "Choose for me",
-    "ir_mad": "IR-MAD",
-    "difference": "Plain difference, medians removed",
-    "rank_average": "Mean rank of these two",
-    "robust_cva": "Change vectors, robustly standardised",
+    **UNLABELLED_METHODS,
     "dcva": "Deep change vectors (DCVA) of a model",
     "deep": "Embedding difference of a model",
 }
 READ_ENCODER = frozenset({"dcva", "deep"})
 
 
-class DetectChangeConfig(PairConfig):
+class DetectChangeConfig(UnlabelledConfig, PairConfig):
     """Shows where two rasters differ, not what changed or whether it matters.
 
     Crops, season, haze, clouds and shadow count as differences. Whether the two differ at all beyond one pixel of
     misalignment is tested first, and said.
     """
 
-    area: Rectangle = Field(None, description="Compare this part only; empty compares the whole overlap.")
-    show: Percent = Field(
-        5,
-        title="Outline the top",
-        ge=0.1,
-        le=50,
-        description="Share of the area outlined when no threshold can be trusted.",
-    )
-    automatic: bool = Field(
-        True,
-        title="Automatic threshold",
-        description="Set the threshold from the data (1.25 x Otsu) when the two really differ.",
-    )
     correct_shift: bool = Field(
         False,
         title="Correct the shift",

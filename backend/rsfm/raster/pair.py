@@ -16,7 +16,7 @@ from rasterio.warp import transform_bounds
 from rsfm.errors import UserError
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.masked import Masked, open_mask
-from rsfm.raster.reader import Raster, open_raster
+from rsfm.raster.reader import Raster, control, open_raster
 from rsfm.raster.resampled import Resampled, relative_pixel, to_map, to_pixels
 
 STRIP_BYTES = 32 * 2**20
@@ -125,23 +125,37 @@ def moved_back(grid: Grid, onto: Grid, down: float, right: float) -> Grid:
     return grid._replace(transform=Affine.translation(x[1] - x[0], y[1] - y[0]) @ grid.transform)
 
 
+def shared_window(raster: Raster, grid: Grid) -> Window:
+    """Return the pixels of a grid that the outline of a raster touches; its height or width is 0 where there is none.
+
+    Raises:
+        UserError: the raster cannot be brought into the CRS of the grid.
+    """
+    return _touched(grid, _bounds_in(raster, grid))
+
+
 def _overlap(earlier: Raster, later: Raster) -> Window:
     """Return the pixels of the earlier grid that the outline of the later one touches."""
     grid = earlier.grid
-    west, south, east, north = _bounds_in(later, grid)
+    bounds = _bounds_in(later, grid)
+    window = _touched(grid, bounds)
+    if window.height == 0 or window.width == 0:
+        raise UserError(
+            f"'{earlier.name}' and '{later.name}' do not overlap: {_distance(grid, bounds)} lies "
+            "between them. Choose two rasters of the same place under 'Before' and 'After', and check their CRS.",
+            "after",
+        )
+    return window
+
+
+def _touched(grid: Grid, bounds: tuple[float, float, float, float]) -> Window:
+    west, south, east, north = bounds
     inverse = ~grid.transform  # no rotation: the reader refuses it
     columns = inverse.a * west + inverse.c, inverse.a * east + inverse.c
     rows = inverse.e * south + inverse.f, inverse.e * north + inverse.f
     row, column = math.floor(min(rows) + 1e-6), math.floor(min(columns) + 1e-6)
     bottom, right = math.ceil(max(rows) - 1e-6), math.ceil(max(columns) - 1e-6)
-    window = Window(row, column, bottom - row, right - column).intersection(grid.window)
-    if window.height == 0 or window.width == 0:
-        raise UserError(
-            f"'{earlier.name}' and '{later.name}' do not overlap: {_distance(grid, (west, south, east, north))} lies "
-            "between them. Choose two rasters of the same place under 'Before' and 'After', and check their CRS.",
-            "after",
-        )
-    return window
+    return Window(row, column, bottom - row, right - column).intersection(grid.window)
 
 
 def _bounds_in(raster: Raster, grid: Grid) -> tuple[float, float, float, float]:
@@ -154,7 +168,7 @@ def _bounds_in(raster: Raster, grid: Grid) -> tuple[float, float, float, float]:
     except CRSError as error:
         raise UserError(
             f"'{raster.name}' cannot be brought into the CRS of the other raster ({error}). Warp it in QGIS with "
-            "'Warp (reproject)', then choose the result under 'After'.",
+            f"'Warp (reproject)', then choose the result under '{control(raster.field)}'.",
             raster.field,
         ) from error
     return tuple(found)

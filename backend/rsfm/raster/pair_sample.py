@@ -24,6 +24,10 @@ FEWEST = 20
 """Pixels for each band of both dates, below which no statistics can be had."""
 
 
+class TooFewPixels(UserError):
+    """Two dates have too few pixels in common to be compared."""
+
+
 class Counts(NamedTuple):
     """Pixels of the overlap.
 
@@ -79,7 +83,7 @@ def take_sample(pair: Pair, done: Callable[[float], None] = lambda part: None) -
         done: told after every strip which part of the overlap is read.
 
     Raises:
-        UserError: too few pixels are valid on both dates.
+        TooFewPixels: are valid on both dates.
     """
     window, bands = pair.window, pair.before.bands
     step = math.ceil(math.sqrt(window.height * window.width * KINDS * bands * 4 / SAMPLE_BYTES))
@@ -91,7 +95,7 @@ def take_sample(pair: Pair, done: Callable[[float], None] = lambda part: None) -
         count, counts = count + found, counts.plus(here)
         done((strip.row + strip.height - window.row) / window.height)
     if count < FEWEST * 2 * bands:
-        raise UserError(_too_few(pair, counts.valid), "after")
+        raise TooFewPixels(_too_few(pair, counts.valid), "after")
     kinds = dict(zip(PairSample._fields, sample_KCN[:, :, :count], strict=False))
     return PairSample(**kinds, step=step, counts=counts)
 
