@@ -66,8 +66,6 @@ LAYOUTS: dict[str, dict[str, object]] = {
     "13 bands": TILES,
 }
 TIMES_TORCHGEO, OF_THE_FLOOR = 5.0, 0.7
-
-
 TIMED = 256
 """Windows on which torchgeo and the plain loop are timed."""
 TOUCHED = 1.25
