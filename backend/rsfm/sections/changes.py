@@ -67,8 +67,10 @@ def _picture(record: Record, alt: str, file: str, place: dict[str, Any]) -> str:
     width, height = place["width"], place["height"]
     unit = width / WIDE
     left, top, across, down = place["box"]
-    room = 2 * unit  # so that the box lies around the change, not on it
-    box = f'x="{left - room:.2f}" y="{top - room:.2f}" width="{across + 2 * room:.2f}" height="{down + 2 * room:.2f}"'
+    room, edge = 2 * unit, unit  # so that the box lies around the change, not on it, and in the picture
+    right, bottom = min(left + across + room, width - edge), min(top + down + room, height - edge)
+    left, top = max(left - room, edge), max(top - room, edge)
+    box = f'x="{left:.2f}" y="{top:.2f}" width="{right - left:.2f}" height="{bottom - top:.2f}"'
     squares = ' class="squares"' if max(width, height) < PIXELATED_BELOW else ""
     return (
         f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="{text(alt)}">'

@@ -132,6 +132,8 @@ def _legend(shift: dict[str, Any], scale: Scale) -> str:
     rings = f"White rings: the dates are too unlike to tell ({silent} of {len(blocks)} blocks)." if silent else ""
     if not counted:
         return f"{rings} No block tells a shift."
+    if all(block["way"] == [0, 0] for block in blocks if block["counts"]):
+        return f"Blue dots: no shift could be seen ({counted} of {len(blocks)} blocks). {rings}"
     moved = " This is before it was moved back." if shift["moved"] else ""
     return (
         f"Blue arrows: by how much the later date lies off ({counted} of {len(blocks)} blocks), drawn "
