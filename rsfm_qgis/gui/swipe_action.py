@@ -48,7 +48,7 @@ class SwipeAction(QObject):
     def remove(self) -> None:
         """End a comparison, and take the action away."""
         self.tool.ended.disconnect(self._show_ended)
-        self.tool.finish()
+        self.tool.close()
         self.tool.deleteLater()
         self._selection.selectionChanged.disconnect(self.look)
         self._iface.removeToolBarIcon(self.action)

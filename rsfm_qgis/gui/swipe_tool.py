@@ -70,6 +70,13 @@ class SwipeTool(QgsMapTool):
             self._canvas.unsetMapTool(self)
         self._end()
 
+    def close(self) -> None:
+        """End, and wait for threads that still render: nothing of this may outlive the plugin."""
+        self.finish()
+        for job in self._kept:
+            job.cancel()
+        self._kept = []
+
     def is_busy(self) -> bool:
         """Tell whether a picture is to come."""
         return bool(self._rendering) or self._settled.isActive()
