@@ -24,7 +24,7 @@ SIDE = 192
 WIDER, SMALLEST = 1.6, 48
 """Times by which a picture is longer than the change, and pixels of the raster that it shows at least."""
 MOST_SECONDS = 20.0
-"""Time that reading takes at most; the smallest places are read first."""
+"""Time that reading takes at most."""
 LOSSLESS = 100
 """Side of a picture below which it is enlarged in the report, so that its pixels are kept as they are."""
 VALUES = ("mean_magnitude", "mean_likeness", "confidence")
@@ -72,7 +72,7 @@ def largest(path: Path) -> list[Place]:
 
 
 def _shown(places: list[Place], dates: ShownDates, both: Bounds, run: Run) -> dict[str, Any]:
-    """Draw all places, of which a large one cannot take the time of the small ones.
+    """Draw all places: the small ones first, and a large one cannot take the time of the others.
 
     Args:
         both: the bounds of the overlap, which pictures do not leave where they fit into it.
@@ -82,10 +82,10 @@ def _shown(places: list[Place], dates: ShownDates, both: Bounds, run: Run) -> di
     squares = [shifted_into(square_around(grid, place.bounds, WIDER, SMALLEST), both) for place in places]
     order = np.argsort([east - west for west, _, east, _ in squares], kind="stable")
     rows: list[dict[str, Any]] = [{}] * len(places)
-    for at in order.tolist():
+    for drawn, at in enumerate(order.tolist()):
         run.check()
-        small = small_grid(grid, squares[at], SIDE)
-        colours, complete = dates.draw(small, until)
+        small, now = small_grid(grid, squares[at], SIDE), time.monotonic()
+        colours, complete = dates.draw(small, now + (until - now) / (len(places) - drawn))
         ending = "jpg" if max(small.height, small.width) >= LOSSLESS else "png"
         files = [f"change-{at + 1}-{date}.{ending}" for date in ("before", "after")]
         for name, colours_CHW in zip(files, colours, strict=True):

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.enums import Resampling
+from rsfm.differences.shown_dates import ShownDates
 from rsfm.raster.grid import Grid
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.thumbnail import read_small, shifted_into, small_grid, square_around
@@ -93,6 +94,17 @@ def test_a_place_that_takes_too_long_is_shown_whole_in_coarse_lines(make_raster)
     assert np.diff(rows).max() <= 1024 / 2  # none of them stands for more than a half
     assert not nothing.complete
     assert not nothing.valid_HW.any()
+
+
+def test_an_earlier_date_on_a_slow_disk_leaves_time_for_the_later_one(make_raster):
+    pixels_CHW = np.stack([*ramp(1024, 1024), ramp(1024, 1024)[0]])
+    paths = [str(make_raster(pixels_CHW, name)) for name in ("before.tif", "after.tif")]
+    with Slow(paths[0], rasterio.open(paths[0])) as before, Slow(paths[1], rasterio.open(paths[1])) as after:
+        dates = ShownDates(before, after, ("a", "b", "c"), True)
+        small = small_grid(before.grid, before.grid.bounds, 128)
+        colours, complete = dates.draw(small, time.monotonic() + 0.4)
+    assert not complete
+    assert all(colours_CHW.std() > 50 for colours_CHW in colours)
 
 
 def test_pixels_in_degrees_become_square_on_the_ground_and_south_up_is_turned(make_raster):
