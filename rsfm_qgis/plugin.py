@@ -18,6 +18,7 @@ from rsfm_qgis.gui.dock import IMAGERY, Dock
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.options_page import PAGE, OptionsFactory
 from rsfm_qgis.gui.pair_action import PairAction
+from rsfm_qgis.gui.swipe_action import SwipeAction
 from rsfm_qgis.runs import RunList
 from rsfm_qgis.schema import Job, jobs
 from rsfm_qgis.toolbox.provider import Provider
@@ -39,6 +40,7 @@ class Plugin(QObject):
         self.dock: Dock | None = None
         self._options: OptionsFactory | None = None
         self._pair: PairAction | None = None
+        self._swipe: SwipeAction | None = None
         self._actions: list[QAction] = []
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -74,10 +76,15 @@ class Plugin(QObject):
         self._iface.registerOptionsWidgetFactory(self._options)
         self._add_actions(self.dock)
         self._pair = PairAction(self._iface, self.dock.compare, self)
+        self._swipe = SwipeAction(self._iface, self._pair.pair, self)
 
     def unload(self) -> None:
         """Remove all of it; runs go on."""
         self._later.stop()
+        if self._swipe is not None:
+            self._swipe.remove()
+            self._swipe.deleteLater()
+            self._swipe = None
         if self._pair is not None:
             self._pair.remove()
             self._pair.deleteLater()

@@ -81,11 +81,12 @@ def read_output(event: dict[str, Any]) -> Output:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Read run.json; empty where the folder holds no run."""
-    try:
-        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return run
+    return _read_object(folder / "run.json")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the parameters of a run; empty where the folder holds no run."""
+    return _read_object(folder / "config.json")
 
 
 def find_models(folder: Path) -> tuple[Model, ...]:
@@ -105,6 +106,14 @@ def read_model(path: Path) -> Model | None:
     except (OSError, ValueError, KeyError, struct.error):
         return None
     return Model(str(path), card.get("title") or path.stem, frozenset(_uses(card)))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def _uses(card: dict[str, Any]) -> Iterator[str]:

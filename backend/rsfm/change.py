@@ -16,12 +16,22 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rsfm import __version__
-from rsfm.change_findings import Layer, choose_method, fit_layer, sentence, switched
+from rsfm.change_findings import (
+    FEWEST_PIXELS,
+    Layer,
+    choose_method,
+    fit_layer,
+    sentence,
+    switched,
+    why_no_polygons,
+)
 from rsfm.differences.checking import report_arrows, shift_result, stage
 from rsfm.differences.findings import Finding, Measured, as_table, find_all
 from rsfm.differences.gate import gate_of
 from rsfm.differences.opening import Described, describe, open_dates
 from rsfm.differences.shift import Shift, measure_shift
+from rsfm.differences.shown_changes import keep_changes
+from rsfm.differences.shown_pair import keep_pair
 from rsfm.errors import UserError
 from rsfm.jobs.detect_change import READ_ENCODER, DetectChangeConfig
 from rsfm.magnitude import Scene
@@ -40,11 +50,9 @@ from rsfm.raster.tracing import Tracer
 from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 
-TITLE = "Magnitude of difference"
+TITLE, POLYGONS_FILE = "Magnitude of difference", "change.gpkg"
 TIMELESS = {"gassl": "GASSL", "seco": "SeCo"}
 """Methods whose views of a place come from several dates."""
-FEWEST_PIXELS = 40
-"""Smaller objects are left out unless the user gives a minimum area; measured on real pairs."""
 OTHERS = ("ir_mad", "difference", "rank_average")
 
 
@@ -94,9 +102,11 @@ def detect_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
         measured = Measured(sample.counts, correlations, gate_of(sample), shift, config.correct_shift)
         found = find_all(config, described, pair, measured)
         _tell(found, switched(config, measured), config.correct_shift, run)
+        keep_pair(run, pair, found, measured)
         layer, others = _fit(task, sample, measured)
         del sample  # as large as everything that follows
         extent = _map(task, layer)
+        keep_changes(run, pair, run.outputs / POLYGONS_FILE, why_no_polygons(layer, config))
         for number, (title, other) in enumerate(others):
             _write_other(task, other, title, (0.9 + 0.1 * number / len(others), 0.9 + 0.1 * (number + 1) / len(others)))
         if shift.verdict == "shifted":
@@ -222,7 +232,7 @@ def _provenance(task: Task, layer: Layer) -> dict[str, str]:
 def _write_changes(task: Task, magnitude_path: Path, layer: Layer, written: Written) -> None:
     """Write objects as a raster and as polygons; the magnitude is read back, strip by strip as it was written."""
     run, objects = task.run, written.objects
-    path, polygons_path = run.outputs / "change.tif", run.outputs / "change.gpkg"
+    path, polygons_path = run.outputs / "change.tif", run.outputs / POLYGONS_FILE
     done = stage(run, 0.7, 0.9, "Outlines")
     mean_N = objects.weight_N / np.maximum(objects.pixels_N, 1)
     rank_N = rankdata(-mean_N, "ordinal")

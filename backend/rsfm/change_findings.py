@@ -15,11 +15,14 @@ from rsfm.magnitude import Magnitude, Scene
 from rsfm.raster.difference import Gate
 from rsfm.raster.pair_sample import PairSample
 from rsfm.raster.threshold import automatic_threshold, top_share
+from rsfm.result_words import area as area_text
 
 CERTAIN = {"few", "differences"}
 """Verdicts with which the data may set the threshold."""
 SHARES = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)
 """Percent of the area for which a layer knows the magnitude that they exceed, so that it can be restyled at once."""
+FEWEST_PIXELS = 40
+"""Smaller objects are left out unless the user gives a minimum area; measured on real pairs."""
 NOT_WHAT = (
     "This layer shows where the two images differ, not what changed or whether it matters: crops, season, haze, clouds "
     "and shadow count."
@@ -97,6 +100,20 @@ def switched(config: DetectChangeConfig, measured: Measured) -> str:
     if config.method != "automatic" or choose_method(config, measured.correlations) == "ir_mad":
         return ""
     return "Plain differences are shown in place of IR-MAD, which needs some unchanged ground."
+
+
+def why_no_polygons(layer: Layer, config: DetectChangeConfig) -> str:
+    """Say why nothing is outlined, and what would outline something."""
+    if layer.threshold is None:
+        return (
+            "Nothing is outlined: the two dates do not differ beyond one pixel of misalignment, so that no threshold "
+            f"was set. Switch 'Automatic threshold' off to outline the top {config.show:g} % all the same."
+        )
+    least = area_text(config.minimum_area) if config.minimum_area > 0 else f"{FEWEST_PIXELS} pixels"
+    return (
+        f"Nothing is outlined: no place above the threshold of {layer.threshold:.4g} is as large as {least}. Give a "
+        "smaller area under 'Minimum area' to outline smaller places."
+    )
 
 
 def _threshold(magnitude_N: np.ndarray, config: UnlabelledConfig, gate: Gate, automatic: bool) -> float | None:

@@ -17,7 +17,7 @@ def write_report(folder: Path, heading: str) -> None:
     """Write report.html of a run from what its folder says; a section that fails is a sentence in it."""
     record = Record(folder)
     parts = [f"<h1>{text(heading)}</h1>", paragraph(_when(record.run))]
-    told = [(event["text"], event["type"]) for event in record.events if "text" in event]
+    told = _told(record)
     found = (record.run.get("result") or {}).get("sentence", "")
     if found and found not in dict(told):
         told.insert(0, (found, "note"))
@@ -41,6 +41,13 @@ def _show(section: type[Section], record: Record) -> str:
         log.warning("The report's section '%s' failed.\n%s", section.name, traceback.format_exc())
         problem = f"This section could not be made ({type(error).__name__}). The run's log has the details."
         return paragraph(problem, "warning")
+
+
+def _told(record: Record) -> list[tuple[str, str]]:
+    """Return what the run said and in which kind of event, but for notes that the section of the pair repeats."""
+    findings = {f"{each['topic']}: {each['text']}" for each in record.shown("pair").get("findings", [])}
+    told = [(event["text"], event["type"]) for event in record.events if "text" in event]
+    return [(words, kind) for words, kind in told if kind != "note" or words not in findings]
 
 
 def _when(run: dict[str, Any]) -> str:

@@ -13,13 +13,17 @@ figure{margin:1em 0;break-inside:avoid;page-break-inside:avoid}figcaption{font-s
 svg.map{max-width:100%;display:block}.figures figure{max-width:400px}svg.curve{width:100%;max-width:44em;display:block}
 svg .ink{fill:#1a1a1a}svg .grid{stroke:#ccc}svg .axis{fill:#1a1a1a;font-size:12px}
 table.pictures td,table.pictures th{border:0;padding:.2em}table.pictures img{width:9.5em;display:block}
-img.squares{image-rendering:pixelated;image-rendering:crisp-edges;image-rendering:pixelated}
+.squares{image-rendering:pixelated;image-rendering:crisp-edges;image-rendering:pixelated}
 div.figures figure{display:inline-block;vertical-align:top;margin:.5em 1em .5em 0}div.figures img{width:18em}
+figure.dates{display:inline-block;vertical-align:top;width:27.5em;max-width:100%;margin:.5em 1.2em 1em 0}
+.dates div{display:flex;gap:.5em}.dates svg,.dates .absent{flex:1;min-width:0}.dates svg text{font-size:12px}
+td.state{white-space:nowrap}td.warning{background:#fdf3e3}td.unknown{background:#f2f2f2}
 .absent{color:#777;font-style:italic}pre{background:#f7f7f7;padding:1em;white-space:pre-wrap;word-break:break-word}
 th.short{white-space:nowrap}th.long{word-break:break-all;min-width:14em}
 @media (prefers-color-scheme:dark){body{color:#e6e6e6;background:#1b1b1b}td,th,h2{border-color:#555}
 tr:first-child>th,th:first-child,pre{background:#2a2a2a}p.note{background:#14303f}
-p.warning,p.error{background:#3b2e14}svg .ink,svg .axis{fill:#e6e6e6}svg .grid{stroke:#555}a{color:#6cb6ff}}
+p.warning,p.error,td.warning{background:#3b2e14}td.unknown{background:#2a2a2a}
+svg .ink,svg .axis{fill:#e6e6e6}svg .grid{stroke:#555}a{color:#6cb6ff}}
 @media print{@page{size:A4;margin:15mm}body{max-width:none;margin:0;font-size:10pt;color:#000;background:#fff}
 h2,h3{break-after:avoid;page-break-after:avoid}tr,svg{break-inside:avoid;page-break-inside:avoid}
 table.pictures img{width:26mm}}"""

@@ -4,8 +4,10 @@ import re
 
 import pytest
 from rsfm import result_words, runs
+from rsfm.errors import Stopped
 from rsfm.report import write_report
 from rsfm.segmentation import sentence
+from rsfm.shown import keep_part
 
 
 def report(folder, result):
@@ -33,6 +35,20 @@ def test_columns_of_a_confusion_are_classes_and_those_of_scores_have_titles(tmp_
     text = report(tmp_path, {"confusion": counts, "classes": {"iou": {"f1": 0.5, "iou": 0.25}}})
     assert "<tr><th></th><th>iou</th><th>f1</th></tr>" in text
     assert "<tr><th></th><th>F1</th><th>IoU</th></tr><tr><th>iou</th>" in text
+
+
+def test_a_part_that_fails_is_a_sentence_of_the_report_and_stopping_goes_through(tmp_path):
+    run = runs.create(tmp_path, "detect_change", "Detect Change", {})
+    keep_part(run / "shown", "changes", lambda: {"places": 1 / 0})
+    runs.update(run, state="done", ended=runs.now(), result={})
+    write_report(run, "Detect Change")
+    assert "could not be made (ZeroDivisionError" in (run / "report.html").read_text(encoding="utf-8")
+
+    def stop():
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        keep_part(run / "shown", "pair", stop)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from rsfm.differences.fixes import write_moved, write_resampled
 from rsfm.differences.gate import gate_of
 from rsfm.differences.opening import Described, describe, open_dates
 from rsfm.differences.shift import Shift, measure_shift
+from rsfm.differences.shown_pair import keep_pair
 from rsfm.errors import UserError
 from rsfm.jobs.check_pair import CheckPairConfig
 from rsfm.raster.difference import band_correlations
@@ -35,6 +36,7 @@ def check_pair(config: CheckPairConfig, run: Run) -> dict[str, Any]:
         found = find_all(config, described, pair, measured)
         for finding in found:
             (run.warning if finding.state == "warning" else run.note)(f"{finding.topic}: {finding.text}")
+        keep_pair(run, pair, found, measured)
         report_arrows(shift, pair, run)
         _mend(config, described, pair, shift, run)
     return {"sentence": _sentence(found), "findings": as_table(found), **_numbers(measured)}

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from rsfm.differences.opening import Described, out_of_order
 from rsfm.differences.pair_config import PairConfig
-from rsfm.differences.shift import QUALITY, Shift
+from rsfm.differences.shift import QUALITY, SPREAD, Shift, enough
 from rsfm.raster.collection import Entry
 from rsfm.raster.difference import Gate
 from rsfm.raster.pair import Pair
@@ -200,11 +200,11 @@ def alignment(shift: Shift, moved: bool) -> Finding:
     """Say whether the dates lie on top of each other."""
     told = f"{shift.counted} of {len(shift.blocks)} blocks"
     if shift.verdict == "unknown":
-        why = f"only {told} agree" if shift.counted else f"none of {len(shift.blocks)} blocks agrees"
-        text = (
-            f"The alignment could not be verified: {why} (a peak of {QUALITY:g} deviations is asked for). "
-            "Look at both dates at a road or a shore."
-        )
+        asked = f" (a peak of {QUALITY:g} deviations is asked for)"
+        why = f"only {told} agree{asked}" if shift.counted else f"none of {len(shift.blocks)} blocks agrees{asked}"
+        if shift.spread >= SPREAD and shift.counted >= enough(len(shift.blocks)):
+            why = f"{told} tell a shift, but not the same one (they miss their median by {shift.spread:.1f} px)"
+        text = f"The alignment could not be verified: {why}. Look at both dates at a road or a shore."
         return Finding("Alignment", "unknown", text)
     offset = f"{_along(shift.down, 'down', 'up')}, {_along(shift.right, 'right', 'left')}"
     if shift.verdict == "aligned":

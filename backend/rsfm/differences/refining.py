@@ -17,6 +17,7 @@ from rsfm.differences.fitting import Weights, learn, likeness
 from rsfm.differences.marks import Marks, read_marks
 from rsfm.differences.planes import Cells, Scene, open_scene
 from rsfm.differences.shares import ShareCounter, cut_at, shown
+from rsfm.differences.shown_changes import keep_changes
 from rsfm.errors import UserError
 from rsfm.jobs.refine_change import RefineChangeConfig
 from rsfm.outputs.change import Change
@@ -29,9 +30,10 @@ from rsfm.raster.polygons import PolygonWriter
 from rsfm.raster.reader import open_raster
 from rsfm.raster.tracing import Tracer
 from rsfm.raster.writer import RasterWriter
+from rsfm.result_words import area as area_text
 from rsfm.runs import Run
 
-TITLE = "Like the marked change"
+TITLE, POLYGONS_FILE = "Like the marked change", "change.gpkg"
 FEWEST_PIXELS = 40
 """Smaller objects are left out unless the user gives a minimum area, as in 'Detect Change'."""
 LOOKED_AT = 2**22
@@ -77,6 +79,7 @@ def refine_change(config: RefineChangeConfig, run: Run) -> dict[str, Any]:
         run.output("likeness", run.outputs / "likeness.tif", TITLE, **style)
         objects = _find_objects(task, cut)
         _write_changes(task, cut, objects)
+        keep_changes(run, pair, run.outputs / POLYGONS_FILE, _why_no_polygons(config))
     return _result(task, cut, counter, objects)
 
 
@@ -161,7 +164,7 @@ def _find_objects(task: Task, cut: float) -> Objects:
 def _write_changes(task: Task, cut: float, objects: Objects) -> None:
     """Write the kinds as a raster and as polygons, without the objects that were left out."""
     run, marks = task.run, task.marks
-    path, polygons_path = run.outputs / "change.tif", run.outputs / "change.gpkg"
+    path, polygons_path = run.outputs / "change.tif", run.outputs / POLYGONS_FILE
     mean_N = objects.weight_N / np.maximum(objects.pixels_N, 1)
     rank_N = rankdata(-objects.area_N, "ordinal")
     value_M, tracer = np.append(0, objects.value_N).astype(np.uint8), Tracer(objects.last_row_N)
@@ -199,6 +202,14 @@ def _below(
     height = min(strip.height, task.grid.height - bottom)
     below_HW = shown(read(Window(bottom, 0, height, strip.width)), cut)
     return np.asarray(objects.label(index + 1, below_HW)[0])
+
+
+def _why_no_polygons(config: RefineChangeConfig) -> str:
+    least = area_text(config.minimum_area) if config.minimum_area > 0 else f"{FEWEST_PIXELS} pixels"
+    return (
+        f"Nothing is outlined: of the {config.show:g} % of the area most like your marks no place is as large as "
+        f"{least}. Give a smaller area under 'Minimum area', or more under 'Show the top'."
+    )
 
 
 @contextmanager

@@ -109,10 +109,15 @@ def judge(blocks: Sequence[BlockShift]) -> Shift:
     shifts_N2 = np.array([(block.down, block.right) for block in counting])
     down, right = (float(value) for value in np.median(shifts_N2, axis=0))
     spread = float(np.median(np.hypot(*(shifts_N2 - (down, right)).T)))
-    if len(counting) < max(2, SHARE * len(blocks)) or spread >= SPREAD:
+    if len(counting) < enough(len(blocks)) or spread >= SPREAD:
         return Shift("unknown", 0.0, 0.0, spread, len(counting), tuple(blocks))
     verdict: Verdict = "shifted" if np.hypot(down, right) > SMALLEST else "aligned"
     return Shift(verdict, down, right, spread, len(counting), tuple(blocks))
+
+
+def enough(blocks: int) -> float:
+    """Return how many of so many blocks must count."""
+    return max(2, SHARE * blocks)
 
 
 def block_windows(window: Window) -> list[Window]:

@@ -16,6 +16,7 @@ from rasterio.windows import Window as FileWindow
 from rsfm import model_file
 from rsfm.devices import choose_device
 from rsfm.differences.change_network import DatesNetwork, load_change_network
+from rsfm.differences.shown_changes import keep_changes
 from rsfm.differences.teaching import tiling
 from rsfm.differences.two_dates import TwoDates, open_dates
 from rsfm.jobs.detect_change import DetectChangeConfig
@@ -75,6 +76,7 @@ def map_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
         with Unfinished(run, dates, config.model, config.model_dump_json(), *others) as unfinished:
             _map_rasters(tiles, place, model, config, unfinished, run)
         extent = _outline(run, model, dates.grid.crop(area.window), config.minimum_area)
+        keep_changes(run, dates.pair, run.outputs / POLYGONS_FILE, _why_no_polygons(config))
     return _result(extent, model, run)
 
 
@@ -163,6 +165,15 @@ def _outline(run: Run, model: Model, grid: Grid, minimum_area: float) -> Extent:
     kinds = [name.value for name in model.card.classes]
     changed_m2 = {value: float(objects.area_N[objects.value_N == value].sum()) for value in kinds}
     return Extent(valid_m2, changed_m2, len(objects))
+
+
+def _why_no_polygons(config: DetectChangeConfig) -> str:
+    if config.minimum_area > 0:
+        return (
+            f"Nothing is outlined: the model finds no change as large as {area_text(config.minimum_area)}. Give a "
+            "smaller area under 'Minimum area' to outline smaller ones."
+        )
+    return "Nothing is outlined: the model finds no change of what it was taught."
 
 
 def _write_polygons(

@@ -29,6 +29,7 @@ class InUnits(Raster):
         self.raster, self.entry, self._channels = raster, entry, list(channels)
         self.path, self.name, self.field, self.grid = raster.path, raster.name, raster.field, raster.grid
         self.bands, self.band_names = len(self._channels), tuple(names)
+        self.numbers = [raster.numbers[channel] for channel in self._channels]
         self.dtype, self.nodata, self.block = np.dtype(np.float32), None, raster.block
 
     def close(self) -> None:

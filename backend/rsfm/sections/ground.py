@@ -1,15 +1,13 @@
 """What ground a network was trained on: rasters in small, windows, ground that was held out."""
 
-import math
 from typing import Any
 
+from rsfm.report_map import FOOT, foot
 from rsfm.report_parts import paragraph, table, text
 from rsfm.section import Record, Section
 
-BAR = 0.3
-"""Share of a picture's width that its scale bar takes at most."""
-WIDE, HIGH, FOOT = 400, 360, 30
-"""Most of a map on the page, and the strip below it, in pixels of the page."""
+WIDE, HIGH = 400, 360
+"""Most of a map on the page, in pixels of the page."""
 
 
 class Ground(Section):
@@ -57,8 +55,7 @@ def _map(record: Record, picture: dict[str, Any]) -> str:
         f'<figure><svg class="map" width="{width / unit:.0f}" viewBox="0 0 {width} {height + FOOT * unit:.1f}" '
         f'role="img" aria-label="{text(alt)}"><title>{text(alt)}</title>{_hatch(unit)}<image width="{width}" '
         f'height="{height}" xlink:href="{source}"/>{held}<g fill="none" stroke="#ffe100" stroke-opacity=".8" '
-        f'stroke-width="{unit:.3f}">{outlines}</g><g class="ink" transform="translate(0 {height}) '
-        f'scale({unit:.4f})">{_scale_bar(picture, unit)}{_north(picture, width / unit)}</g></svg>'
+        f'stroke-width="{unit:.3f}">{outlines}</g>{foot(picture, unit)}</svg>'
         f"<figcaption><b>{text(name)}</b>. {text(_legend(picture))}</figcaption></figure>"
     )
 
@@ -89,33 +86,6 @@ def _ring(rings: list[list[list[float]]]) -> str:
 
 def _points(corners: list[list[float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in corners)
-
-
-def scale_length(metres: float) -> float:
-    """Return the largest 1, 2 or 5 times a power of ten that is not above a length."""
-    power = 10.0 ** math.floor(math.log10(metres))
-    return max(power * factor for factor in (1, 2, 5) if power * factor <= metres * (1 + 1e-9))
-
-
-def _scale_bar(picture: dict[str, Any], unit: float) -> str:
-    of_page = picture["metres"] * unit
-    metres = scale_length(picture["width"] / unit * of_page * BAR)
-    name = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
-    name = name if picture["georeferenced"] else f"{metres:g} px"
-    length = metres / of_page
-    return (
-        f'<rect x="1" y="10" width="{length:.1f}" height="5"/>'
-        f'<text x="{length + 8:.1f}" y="17" font-size="13">{name}</text>'
-    )
-
-
-def _north(picture: dict[str, Any], right: float) -> str:
-    if not picture["georeferenced"]:
-        return ""
-    return (
-        f'<path d="M{right - 32:.1f},24 l6,-18 l6,18 l-6,-4 z"/><text x="{right - 16:.1f}" y="22" '
-        'font-size="13">N</text>'
-    )
 
 
 def _rasters(found: dict[str, Any]) -> str:

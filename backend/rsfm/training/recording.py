@@ -7,12 +7,9 @@ Shape letters: B windows, N windows drawn, T dates, C bands, H rows, W columns, 
 """
 
 import json
-import logging
 import os
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,15 +24,14 @@ from rsfm.method import Dates, Method, Sample
 from rsfm.model_file import build_encoder
 from rsfm.raster.fingerprint import fingerprint
 from rsfm.raster.learned_ground import learned_ground
-from rsfm.runs import Run, write_json
+from rsfm.runs import Run
+from rsfm.shown import keep_part
 from rsfm.training.checkpoint import Position
 from rsfm.training.compiling import was_compiled
 from rsfm.training.machine import machine
 from rsfm.training.shown_features import attention, embed, embedding, spread
 from rsfm.training.shown_windows import reconstructions
 from rsfm.training.window_source import Batches, WindowSource
-
-log = logging.getLogger(__name__)
 
 MOST_SECONDS, MOST_SHARE = 10.0, 0.03
 """Time that recording takes at most, the larger of both: seconds, or a share of the training."""
@@ -90,19 +86,8 @@ class Recorder:
                 self._run.check()
             except Stopped:
                 until = min(until, time.monotonic() + STOPPED_SECONDS)
-            self._keep(name, make, until)
-
-    def _keep(self, name: str, make: Part, until: float) -> None:
-        """Write a part, or a sentence that says why there is none."""
-        try:
-            self._folder.mkdir(exist_ok=True)
             late = time.monotonic() > until
-            write_json(self._folder / f"{name}.json", {"problem": LATE} if late else make())
-        except Exception as error:
-            log.warning("The report's part '%s' failed.\n%s", name, traceback.format_exc())
-            problem = f"This part could not be made ({type(error).__name__}: {error}). The log has the details."
-            with suppress(OSError):  # the disk may be full
-                write_json(self._folder / f"{name}.json", {"problem": problem})
+            keep_part(self._folder, name, _leave_out if late else make)
 
     @property
     def _device(self) -> torch.device:
@@ -153,6 +138,10 @@ class Recorder:
         finally:
             self._method.train(training)
         return {**found, "held_out": self._batches.validate is not None}
+
+
+def _leave_out() -> dict[str, Any]:
+    return {"problem": LATE}
 
 
 def _reported_steps(folder: Path) -> int:

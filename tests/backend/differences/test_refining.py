@@ -1,5 +1,6 @@
 """The change that somebody means, mapped over a whole raster."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def test_several_kinds_are_told_apart_and_have_their_own_polygons_and_colours(pa
     assert len(geometry) == made.result["polygons"]
     for kind, area in made.result["area_of_kinds_m2"].items():
         assert table["area_m2"][table["kind"] == kind].sum() == pytest.approx(area)
+    shown = json.loads((made.outputs.parent / "shown" / "changes.json").read_text(encoding="utf-8"))
+    assert [place["fields"]["area_m2"] for place in shown["places"]] == sorted(table["area_m2"], reverse=True)[:20]
+    assert {place["fields"]["kind"] for place in shown["places"]} == {"mine", "harvest"}
+    assert shown["value"] == "mean_likeness"
+
+
+def test_where_no_place_is_large_enough_the_report_says_which_control_to_use(pair, click, refine):
+    made = refine(*pair, clicks=click(CLICKS), show=4, minimum_area=1e6)
+    shown = json.loads((made.outputs.parent / "shown" / "changes.json").read_text(encoding="utf-8"))
+    assert "of the 4 % of the area most like your marks no place is as large as 1 km²" in shown["why_none"]
+    assert "'Show the top'" in shown["why_none"]
 
 
 def test_polygons_are_the_objects_of_the_map_with_their_mean_likeness_and_area(pair, click, refine):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 from rsfm.differences import shift as module
+from rsfm.differences.findings import alignment
 from rsfm.differences.shift import MOST_BLOCKS, BlockShift, Shift, block_windows, judge, measure_shift
 from rsfm.raster.grid import Window
 from rsfm.raster.pair import Pairing, open_pair
@@ -101,6 +102,14 @@ def test_blocks_that_count_must_be_enough_and_agree() -> None:
     assert judge(blocks((0.2, 0.2), (0.2, 0.2))).verdict == "aligned"
     assert judge(blocks((2, 2))).verdict == "unknown"
     assert judge([]).verdict == "unknown"
+
+
+def test_blocks_that_tell_different_shifts_are_said_to_disagree() -> None:
+    found = alignment(judge([BlockShift(0, 0, *shift, 20) for shift in ((1, 0), (4, 0), (-3, 2), (0, 5))]), False)
+    assert found.state == "unknown"
+    assert "4 of 4 blocks tell a shift, but not the same one" in found.text
+    few = alignment(judge([BlockShift(0, 0, 1, 0, 20)] + [BlockShift(0, 0, 9, 9, 5)] * 9), False)
+    assert "only 1 of 10 blocks agree" in few.text
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 30), st.integers(0, 30))

@@ -69,6 +69,9 @@ def test_a_taught_network_is_judged_on_held_out_blocks_beside_ir_mad_and_maps_th
     assert table["area_m2"].sum() == pytest.approx(found["area_changed_m2"], rel=1e-6)
     assert table["area_m2"].sum() == pytest.approx((change_HW == 1).sum() * GSD**2, rel=2e-3)
     assert set(table["kind"]) == {"changed"}
+    shown = json.loads((outputs.parent / "shown" / "changes.json").read_text())
+    assert [place["fields"]["area_m2"] for place in shown["places"]] == sorted(table["area_m2"], reverse=True)[:20]
+    assert 'id="changes"' in (outputs.parent / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_map_of_an_area_is_the_crop_of_the_whole_and_small_changes_can_be_left_out(work):

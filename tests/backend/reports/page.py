@@ -8,6 +8,7 @@ import numpy as np
 import rasterio
 from rasterio.io import MemoryFile
 
+MAX_BYTES = 8_000_000
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -84,3 +85,14 @@ def decode(uri: str) -> np.ndarray:
 def read_picture(path: Path) -> np.ndarray:
     with rasterio.open(path) as file:
         return file.read()
+
+
+def check_whole(page: Page) -> None:
+    """Check what holds for every report."""
+    assert not page.unclosed
+    assert all(link.startswith("data:") for link in page.links)
+    assert "script" not in page.tags
+    assert "http" not in page.text.replace("http-equiv", "")
+    assert all(alt for _, alt, _ in page.pictures)
+    assert len(page.text) < MAX_BYTES
+    assert "could not be made" not in page.text

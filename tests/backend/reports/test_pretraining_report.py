@@ -24,23 +24,11 @@ from rsfm.training.recording import Recorder
 from rsfm.training.window_source import open_windows
 
 from tests.backend.reports.conftest import VIT
-from tests.backend.reports.page import read_picture
+from tests.backend.reports.page import check_whole, read_picture
 
 MOCO = {"name": "moco_v2", "queue": 64}
 CONV = {"name": "conv_small", "width": 32}
 MAE = {"name": "mae", "decoder_width": 24, "decoder_depth": 1, "mask_ratio": 0.5}
-MAX_BYTES = 8_000_000
-
-
-def check_whole(page):
-    """Check what holds for every report."""
-    assert not page.unclosed
-    assert all(link.startswith("data:") for link in page.links)
-    assert "script" not in page.tags
-    assert "http" not in page.text.replace("http-equiv", "")
-    assert all(alt for _, alt, _ in page.pictures)
-    assert len(page.text) < MAX_BYTES
-    assert "could not be made" not in page.text
 
 
 def test_a_contrastive_run_shows_ground_curves_features_and_how_to_repeat_it(fields, pretrain):
