@@ -23,6 +23,7 @@ def tidy(node: QgsLayerTreeLayer) -> None:
     kept = [place for place, row in enumerate(rows) if _tells(row, has_one_band)]
     if kept and len(kept) < len(rows):
         QgsMapLayerLegendUtils.setLegendNodeOrder(node, kept)
+        layer.legend().itemsChanged.emit()  # or the rows that are there would stay
 
 
 def _tells(row: QgsLayerTreeModelLegendNode, has_one_band: bool) -> bool:
