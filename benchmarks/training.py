@@ -5,9 +5,9 @@
 Both sides learn from windows of the same files with the same encoder, views and batch, and take turns on the same two
 cores, each turn in a process of its own; the first steps warm up. The plain side (`benchmarks/plain/`) makes its views
 of PIL images in a DataLoader of two workers, computes in float32 with attention written out, and steps with torch's own
-optimizer and threads as they come. MAE takes the batch of its preset *quick*. A line tells the median of the rounds, and CPU seconds
-with all processes counted. On a GPU the encoders are those of the papers, the loader has a worker for each core, and
-our share of the bf16 products that the device was measured to do is told.
+optimizer and threads as they come. MAE takes the batch of its preset *quick*. A line tells the median of the rounds,
+and CPU seconds with all processes counted. On a GPU the encoders are those of the papers, the loader has a worker for
+each core, and our share of the bf16 products that the device was measured to do is told.
 """
 
 import argparse

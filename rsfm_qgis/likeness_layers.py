@@ -7,20 +7,20 @@ from typing import Any
 
 from qgis.core import QgsDataProvider, QgsLayerTreeGroup, QgsProject, QgsRasterLayer
 
-from rsfm_qgis import layers, painting
+from rsfm_qgis import layers, legend_rows, painting
 from rsfm_qgis.records import Output
+from rsfm_qgis.share_cuts import cut_at
 
 KIND = "likeness"
 STYLE_PROPERTY = "rsfm/likeness"
 LIVE_PROPERTY = "rsfm/live"
-STEPS_PER_PERCENT = 10
+MIDDLE = (0.5,)
+"""Where to cut where a style does not say."""
 
 
-def cut_at(style: dict[str, Any], percent: float) -> float:
+def cut_of(style: dict[str, Any], percent: float) -> float:
     """Return the probability above which that share of the area lies; 0.5 where the style does not say."""
-    cuts = style.get("cuts") or []
-    place = round(percent * STEPS_PER_PERCENT) - 1
-    return float(cuts[min(max(place, 0), len(cuts) - 1)]) if cuts else 0.5
+    return cut_at(style.get("cuts") or MIDDLE, percent)
 
 
 def show_live(project: QgsProject, group: QgsLayerTreeGroup, title: str, answer: dict[str, Any], share: float) -> None:
@@ -32,6 +32,7 @@ def show_live(project: QgsProject, group: QgsLayerTreeGroup, title: str, answer:
         layer.setDataSource(output.path, layer.name(), "gdal", QgsDataProvider.ProviderOptions())
         if layer.isValid():
             layers.style_layer(layer, output)
+            legend_rows.tidy(group.findLayer(layer.id()))
             layer.triggerRepaint()
         return
     made = layers.make_layer(output)
@@ -39,7 +40,9 @@ def show_live(project: QgsProject, group: QgsLayerTreeGroup, title: str, answer:
         return
     made.setCustomProperty(LIVE_PROPERTY, True)
     project.addMapLayer(made, False)
-    group.addLayer(made).setExpanded(True)
+    node = group.addLayer(made)
+    legend_rows.tidy(node)
+    node.setExpanded(True)
     group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
     group.setExpanded(True)
 
@@ -59,7 +62,7 @@ def repaint(project: QgsProject, percent: float) -> int:
             continue
         style = {**json.loads(said), "show": percent}
         layer.setCustomProperty(STYLE_PROPERTY, json.dumps(style))
-        painting.paint_likeness(layer, painting.read_classes({"classes": style.get("kinds")}), cut_at(style, percent))
+        painting.paint_likeness(layer, painting.read_classes({"classes": style.get("kinds")}), cut_of(style, percent))
         layer.triggerRepaint()
         count += 1
     return count

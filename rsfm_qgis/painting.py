@@ -14,6 +14,7 @@ from qgis.core import (
     QgsPalettedRasterRenderer,
     QgsRasterLayer,
     QgsRasterShader,
+    QgsRasterTransparency,
     QgsRendererCategory,
     QgsSingleBandPseudoColorRenderer,
     QgsSingleSymbolRenderer,
@@ -27,6 +28,7 @@ OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "
 VIRIDIS = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725")
 CHANGED = "#e6007e"  # of no class: not one of Okabe and Ito's
 LEGEND_STEPS = 5
+LOWEST = -3.5e38  # below what a float32 can be
 
 
 class Class(NamedTuple):
@@ -65,6 +67,21 @@ def paint_ramp(layer: QgsRasterLayer, low: float, high: float, band: int = 1) ->
     renderer.setClassificationMin(low)
     renderer.setClassificationMax(high)
     layer.setRenderer(renderer)
+
+
+def hide_up_to(layer: QgsRasterLayer, cut: float | None) -> None:
+    """Hide the values of a layer of one band up to a cut; None shows all.
+
+    Colours and legend stay, and with the legend the widgets in it: the renderer is not a new one.
+    """
+    hidden = QgsRasterTransparency.TransparentSingleValuePixel()
+    hidden.min, hidden.max = LOWEST, LOWEST if cut is None else cut
+    hidden.percentTransparent, hidden.opacity = 100.0, 0.0  # its name until QGIS 3.36, and since
+    old = layer.renderer().rasterTransparency()
+    others = [] if old is None else [each for each in old.transparentSingleValuePixelList() if each.min != LOWEST]
+    transparency = QgsRasterTransparency()
+    transparency.setTransparentSingleValuePixelList(others if cut is None else [hidden, *others])
+    layer.renderer().setRasterTransparency(transparency)
 
 
 def paint_polygons(layer: QgsVectorLayer, field: str, classes: Sequence[Class], opacity: float = 0.35) -> None:

@@ -18,6 +18,7 @@ from rsfm_qgis.gui.dock import IMAGERY, Dock
 from rsfm_qgis.gui.editor import Workspace
 from rsfm_qgis.gui.options_page import PAGE, OptionsFactory
 from rsfm_qgis.gui.pair_action import PairAction
+from rsfm_qgis.gui.share_legend import ShareLegend
 from rsfm_qgis.gui.swipe_action import SwipeAction
 from rsfm_qgis.runs import RunList
 from rsfm_qgis.schema import Job, jobs
@@ -41,6 +42,7 @@ class Plugin(QObject):
         self._options: OptionsFactory | None = None
         self._pair: PairAction | None = None
         self._swipe: SwipeAction | None = None
+        self._shares: ShareLegend | None = None
         self._actions: list[QAction] = []
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -77,6 +79,7 @@ class Plugin(QObject):
         self._add_actions(self.dock)
         self._pair = PairAction(self._iface, self.dock.compare, self)
         self._swipe = SwipeAction(self._iface, self._pair.pair, self)
+        self._shares = ShareLegend(QgsProject.instance(), self._iface.layerTreeView(), self)
 
     def unload(self) -> None:
         """Remove all of it; runs go on."""
@@ -89,6 +92,10 @@ class Plugin(QObject):
             self._pair.remove()
             self._pair.deleteLater()
             self._pair = None
+        if self._shares is not None:
+            self._shares.remove()
+            self._shares.deleteLater()
+            self._shares = None
         for action in self._actions:
             self._iface.removePluginRasterMenu(MENU, action)
             action.deleteLater()

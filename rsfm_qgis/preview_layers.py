@@ -8,7 +8,7 @@ from typing import Any
 
 from qgis.core import QgsDataProvider, QgsLayerTreeLayer, QgsProject
 
-from rsfm_qgis import layers
+from rsfm_qgis import layers, legend_rows
 from rsfm_qgis.records import Output
 
 OUTPUTS, PREVIEWS = "outputs", "previews"
@@ -41,7 +41,9 @@ def show(project: QgsProject, folder: str, title: str, preview: Output, only_the
     group = layers.find_group(project, folder) or layers.add_group(project, title, folder)
     project.addMapLayer(layer, False)
     is_small = bool(find(project, folder))
-    group.insertLayer(1 if is_small else 0, layer).setExpanded(layers.kind_of(preview).is_unfolded and not is_small)
+    node = group.insertLayer(1 if is_small else 0, layer)
+    legend_rows.tidy(node)
+    node.setExpanded(layers.kind_of(preview).is_unfolded and not is_small)
     group.setExpanded(False)  # the tree view opens a group only when this changes while it has layers
     group.setExpanded(True)
     return True

@@ -29,6 +29,7 @@ from rsfm.differences.checking import report_arrows, shift_result, stage
 from rsfm.differences.findings import Finding, Measured, as_table, find_all
 from rsfm.differences.gate import gate_of
 from rsfm.differences.opening import Described, describe, open_dates
+from rsfm.differences.shares import MagnitudeCounter
 from rsfm.differences.shift import Shift, measure_shift
 from rsfm.differences.shown_changes import keep_changes
 from rsfm.differences.shown_pair import keep_pair
@@ -158,7 +159,7 @@ def _map(task: Task, layer: Layer) -> Extent:
     config, run = task.config, task.run
     path = run.outputs / "magnitude.tif"
     written = _write_magnitude(task, layer, path)
-    run.output("magnitude", path, TITLE, **layer.style)
+    run.output("magnitude", path, TITLE, **{**layer.style, "cuts": written.cuts})
     objects = written.objects
     if config.minimum_area > 0:
         objects = objects.keep(objects.area_N >= config.minimum_area)
@@ -169,23 +170,25 @@ def _map(task: Task, layer: Layer) -> Extent:
 
 
 class Written(NamedTuple):
-    """What lies above the threshold, the number of valid cells, and the heights of the strips they came in."""
+    """What lies above the threshold, the number of valid cells, the heights of the strips they came in, all cuts."""
 
     objects: Objects
     valid: int
     heights: list[int]
+    cuts: list[float]
 
 
 def _write_magnitude(task: Task, layer: Layer, path: Path) -> Written:
     """Write the magnitude of an area."""
     done, grid = stage(task.run, 0.4, 0.7, TITLE), task.grid(layer)
-    areas, finder, heights, valid = GroundArea(grid), ObjectFinder(), [0], [0]
+    areas, finder, counter, heights, valid = GroundArea(grid), ObjectFinder(), MagnitudeCounter(), [0], [0]
     metadata = _provenance(task, layer)
     with RasterWriter(path, Magnitude, grid, band_names=[TITLE], metadata=metadata) as writer:
         preview = _preview(task, layer, writer)
 
         def finish(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
             writer.write(np.where(valid_HW, magnitude_HW, np.float32(np.nan))[None])
+            counter.add(magnitude_HW[valid_HW])
             if preview is not None:
                 preview.take(magnitude_HW[None], valid_HW)[0]()
             changed_HW, row = _above(magnitude_HW, valid_HW, layer.threshold), sum(heights)
@@ -201,7 +204,7 @@ def _write_magnitude(task: Task, layer: Layer, path: Path) -> Written:
                 "compare the whole overlap.",
                 "area",
             )
-    return Written(finder.finish(), valid[0], heights[1:])
+    return Written(finder.finish(), valid[0], heights[1:], counter.cuts())
 
 
 def _preview(task: Task, layer: Layer, writer: RasterWriter) -> Preview | None:
@@ -269,16 +272,17 @@ def _write_other(task: Task, layer: Layer, title: str, part: tuple[float, float]
     """Write a magnitude beside the main one, as a layer without outlines."""
     grid, name = task.grid(layer), layer.magnitude.name
     path = task.run.outputs / ("embedding_difference.tif" if name == "deep" else f"magnitude_{name}.tif")
-    done, rows = stage(task.run, *part, title), [0]
+    done, rows, counter = stage(task.run, *part, title), [0], MagnitudeCounter()
     with RasterWriter(path, Magnitude, grid, band_names=[title], metadata=_provenance(task, layer)) as writer:
 
         def finish(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
             writer.write(np.where(valid_HW, magnitude_HW, np.float32(np.nan))[None])
+            counter.add(magnitude_HW[valid_HW])
             rows[0] += len(valid_HW)
             done(rows[0] / grid.height)
 
         layer.magnitude.write(task.scene, task.area, finish)
-    task.run.output("magnitude", path, title, **{**layer.style, "threshold": None})
+    task.run.output("magnitude", path, title, **{**layer.style, "threshold": None, "cuts": counter.cuts()})
 
 
 def _device(config: DetectChangeConfig, model_path: str, pair: Pair, run: Run) -> str:

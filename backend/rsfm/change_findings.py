@@ -9,6 +9,7 @@ import numpy as np
 
 from rsfm import magnitudes, registry
 from rsfm.differences.findings import UNRELATED, Measured
+from rsfm.differences.shares import MagnitudeCounter
 from rsfm.differences.unlabelled_config import UnlabelledConfig
 from rsfm.jobs.detect_change import DetectChangeConfig
 from rsfm.magnitude import Magnitude, Scene
@@ -19,8 +20,6 @@ from rsfm.result_words import area as area_text
 
 CERTAIN = {"few", "differences"}
 """Verdicts with which the data may set the threshold."""
-SHARES = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)
-"""Percent of the area for which a layer knows the magnitude that they exceed, so that it can be restyled at once."""
 FEWEST_PIXELS = 40
 """Smaller objects are left out unless the user gives a minimum area; measured on real pairs."""
 NOT_WHAT = (
@@ -37,7 +36,7 @@ class Layer(NamedTuple):
         threshold: above it a cell counts as changed; None when nothing is outlined.
         automatic: whether the threshold comes from the histogram.
         minimum, maximum: 2nd and 98th percentile.
-        shares: percent of the area and the magnitude that it exceeds.
+        cuts: what the shares of ALL_PERCENTS of the sample exceed, so that the layer can be restyled at once.
     """
 
     magnitude: Magnitude
@@ -45,13 +44,12 @@ class Layer(NamedTuple):
     automatic: bool
     minimum: float
     maximum: float
-    shares: list[tuple[float, float]]
+    cuts: list[float]
 
     @property
     def style(self) -> dict[str, Any]:
         """What its look needs beyond the file."""
-        shares = [list(share) for share in self.shares]
-        return {"minimum": self.minimum, "maximum": self.maximum, "threshold": self.threshold, "shares": shares}
+        return {"minimum": self.minimum, "maximum": self.maximum, "threshold": self.threshold, "cuts": self.cuts}
 
 
 def choose_method(config: DetectChangeConfig, correlations: list[float]) -> str:
@@ -66,7 +64,8 @@ def fit_layer(name: str, scene: Scene, sample: PairSample, config: UnlabelledCon
     member = registry.member(magnitudes, name, Magnitude)  # type: ignore[type-abstract]
     magnitude, found_N = member.fit(scene, sample)
     low, high = (float(value) for value in np.percentile(found_N, [2, 98]))
-    cuts = np.percentile(found_N, [100 - share for share in SHARES])
+    counter = MagnitudeCounter()
+    counter.add(found_N)
     automatic = config.automatic and gate.verdict in CERTAIN and member.has_histogram
     return Layer(
         magnitude=magnitude,
@@ -74,7 +73,7 @@ def fit_layer(name: str, scene: Scene, sample: PairSample, config: UnlabelledCon
         automatic=automatic,
         minimum=low,
         maximum=high if high > low else low + 1,
-        shares=[(share, round(float(cut), 6)) for share, cut in zip(SHARES, cuts, strict=True)],
+        cuts=counter.cuts(),
     )
 
 

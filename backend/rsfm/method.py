@@ -89,6 +89,7 @@ class Method(nn.Module):
         presets: values of the whole pretrain config that make a recipe, the default first.
         encoder: what is kept.
         dates: of a window that a step looks at; above 1, a sample has them where the rasters do.
+        one_date: why rasters of one date cannot be learned from, as a sentence; empty where they can.
         timed: when the dates were is learned from, so that it must be known.
         placed: where windows lie is learned from, so that `prepare` is told.
         indivisible: why a step's windows must be computed at once, as a sentence; empty where they need not.
@@ -106,6 +107,7 @@ class Method(nn.Module):
     presets: ClassVar[tuple[Preset, ...]] = ()
     encoder: Encoder
     dates: int = 1
+    one_date: str = ""
     timed: bool = False
     placed: bool = False
     indivisible: str = ""

@@ -1,4 +1,4 @@
-"""A slider of the share of an area that is shown, from 0.1 to 50 %, finer where the share is small."""
+"""A slider of the share of an area that is shown, from 0.1 %, finer where the share is small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEAST, MOST, STEPS = 0.1, 50.0, 200
 
 
 class ShareSlider(QWidget):
-    """Shows and sets a share.
+    """Shows and sets a share; `most` is where the slider ends, in %.
 
     Signals:
         moved: the share in %, while the slider is dragged.
@@ -19,8 +19,9 @@ class ShareSlider(QWidget):
 
     moved = pyqtSignal(float)
 
-    def __init__(self, percent: float) -> None:
+    def __init__(self, percent: float, most: float = MOST) -> None:
         super().__init__()
+        self._most = most
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, STEPS)
         self.slider.setMinimumWidth(60)
@@ -35,11 +36,11 @@ class ShareSlider(QWidget):
 
     def percent(self) -> float:
         """Return the share, to a tenth of a percent."""
-        return float(round(LEAST * (MOST / LEAST) ** (self.slider.value() / STEPS), 1))
+        return float(round(LEAST * (self._most / LEAST) ** (self.slider.value() / STEPS), 1))
 
     def set_percent(self, percent: float) -> None:
         """Show a share."""
-        place = math.log(min(max(percent, LEAST), MOST) / LEAST) / math.log(MOST / LEAST)
+        place = math.log(min(max(percent, LEAST), self._most) / LEAST) / math.log(self._most / LEAST)
         self.slider.setValue(round(place * STEPS))
         self._write()
 

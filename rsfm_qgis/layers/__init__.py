@@ -12,12 +12,14 @@ from typing import Any
 
 from qgis.core import QgsLayerTreeGroup, QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 
+from rsfm_qgis import legend_rows
 from rsfm_qgis.layer_kind import LayerKind
 from rsfm_qgis.layer_time import set_time, widen_project_time
 from rsfm_qgis.records import Output, read_output, read_record, read_run
 
 RUN_PROPERTY = "rsfm/run"
 RANK_PROPERTY = "rsfm/rank"
+KIND_PROPERTY = "rsfm/kind"
 PREVIEW_PROPERTY = "rsfm/preview"
 RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".shp"}
@@ -111,6 +113,7 @@ def _place(group: QgsLayerTreeGroup, layer: QgsMapLayer, output: Output, kinds: 
     for other in same:
         other.setExpanded(False)
     node = group.insertLayer(place, layer)
+    legend_rows.tidy(node)
     node.setItemVisibilityChecked(kind.is_shown(kinds))
     first = next(each for each in group.findLayers() if _rank(each)[:3] == own[:3])
     node.setExpanded(False)
@@ -158,6 +161,7 @@ def make_layer(output: Output, history: str = "") -> QgsMapLayer | None:
 
 def style_layer(layer: QgsMapLayer, output: Output, history: str = "") -> None:
     """Give a layer its look, its time and its provenance."""
+    layer.setCustomProperty(KIND_PROPERTY, output.kind)
     kind_of(output).style(layer, output.style)
     set_time(layer, output.date)
     if history:

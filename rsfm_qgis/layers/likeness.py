@@ -9,7 +9,7 @@ from qgis.core import QgsMapLayer
 
 from rsfm_qgis import painting
 from rsfm_qgis.layer_kind import LayerKind
-from rsfm_qgis.likeness_layers import STYLE_PROPERTY, cut_at
+from rsfm_qgis.likeness_layers import STYLE_PROPERTY, cut_of
 
 USUAL_SHARE = 5.0
 
@@ -21,4 +21,4 @@ class Likeness(LayerKind):
     def style(self, layer: QgsMapLayer, style: dict[str, Any]) -> None:
         kinds = painting.read_classes({"classes": style.get("kinds") or [{"value": 1, "name": layer.name()}]})
         layer.setCustomProperty(STYLE_PROPERTY, json.dumps(style))
-        painting.paint_likeness(layer, kinds, cut_at(style, float(style.get("show", USUAL_SHARE))))
+        painting.paint_likeness(layer, kinds, cut_of(style, float(style.get("show", USUAL_SHARE))))

@@ -112,7 +112,7 @@ def class_names(style):
 
 KINDS = {
     "classes": Kind(paint_style_classes, class_names),
-    "confidence": Kind(paint_ramp, lambda style: ["Band 1 (Gray)", *ends(style)]),
+    "confidence": Kind(paint_ramp, lambda style: [*ends(style)]),
     "magnitude": Kind(paint_ramp, lambda style: [*ends(style)]),
     "change": Kind(paint_change, lambda style: [each["name"] for each in changes(style)]),
     "first_change": Kind(paint_style_classes, class_names),
@@ -345,3 +345,18 @@ def test_output_without_a_date_is_always_seen(qgis_app, make_raster):
     layer = layers.make_layer(Output("change", str(path), "Change", {}))
     assert not layer.temporalProperties().isActive()
     assert render(layer, day("2015-08-01"))[..., 3].all()
+
+
+def test_every_row_of_the_layer_panel_says_what_it_shows_and_an_only_band_is_not_called_gray(project, made):
+    model = QgsLayerTreeModel(project.layerTreeRoot())
+    for (kind, name), output in each_once(made).items():
+        group = layers.add_outputs(project, name, [output])
+        (node,) = group.findLayers()
+        rows = model.layerLegendNodes(node)
+        texts = [str(row.data(Qt.ItemDataRole.DisplayRole) or "") for row in rows]
+        ramps = [row for row in rows if isinstance(row, QgsColorRampLegendNode)]
+        is_single = not isinstance(node.layer(), QgsRasterLayer) and len(rows) == 1
+        assert is_single or sum(not text for text in texts) == len(ramps), f"{name}: {texts}"
+        assert len(texts) == 3 or not any("Gray" in text for text in texts), f"{name}: {texts}"
+        assert ramps or is_single or rows, name
+        assert KINDS[kind].paint is not paint_ramp or ramps, name

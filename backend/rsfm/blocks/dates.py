@@ -13,6 +13,8 @@ from torch import Tensor
 
 from rsfm.blocks.positions import sincos_1d
 from rsfm.blocks.ranks import own_rows, ranks
+from rsfm.blocks.view import View
+from rsfm.method import Sample
 
 FIRST_YEAR = 2002
 USABLE = 0.5
@@ -63,3 +65,13 @@ def choose_dates(usable_BT: Tensor, count: int) -> Tensor:
 def take_dates(values_BT: Tensor, index_BJ: Tensor) -> Tensor:
     """Take the chosen dates of any values that have the dates second."""
     return values_BT[torch.arange(len(values_BT), device=values_BT.device)[:, None], index_BJ]
+
+
+def on_two_dates(sample: Sample) -> tuple[View, View, Tensor]:
+    """Return windows on their own date and on another; and the share that has no other, which is shown twice."""
+    first = View(sample.pixels_BCHW, sample.valid_BHW)
+    if sample.dates is None:
+        return first, first, torch.ones(())
+    index_BJ = choose_dates(usable_dates(sample.dates.valid_BTHW), 2)
+    pixels_BJCHW, valid_BJHW = (take_dates(part, index_BJ) for part in sample.dates[:2])
+    return first, View(pixels_BJCHW[:, 1], valid_BJHW[:, 1]), (index_BJ[:, 1] == 0).float().mean()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rsfm.differences.arrows import write_arrows
-from rsfm.differences.findings import Finding, Measured, as_table, find_all
+from rsfm.differences.findings import Finding, Measured, as_table, doubt, find_all
 from rsfm.differences.fixes import write_moved, write_resampled
 from rsfm.differences.gate import gate_of
 from rsfm.differences.opening import Described, describe, open_dates
@@ -75,9 +75,8 @@ def _mend(config: CheckPairConfig, described: Described, pair: Pair, shift: Shif
     if config.write_moved:
         if shift.verdict == "unknown":
             raise UserError(
-                f"The later raster was not moved: {shift.counted} of {len(shift.blocks)} blocks agree about a shift, "
-                "which is too few to trust. Leave 'Write the later raster moved back' off, or use QGIS's "
-                "'Georeferencer'.",
+                f"The later raster was not moved: {doubt(shift)}. Leave 'Write the later raster moved back' off, or "
+                "use QGIS's 'Georeferencer'.",
                 "write_moved",
             )
         path = run.outputs / f"{pair.after.raster.name.rpartition('.')[0] or 'after'}_moved.vrt"

@@ -1,12 +1,13 @@
 """What a check of two dates finds, sentence by sentence: what is well, what to look at, and what nobody can tell."""
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 from rsfm.differences.opening import Described, out_of_order
 from rsfm.differences.pair_config import PairConfig
-from rsfm.differences.shift import QUALITY, SPREAD, Shift, enough
+from rsfm.differences.shift import BLOCK, FEWEST, QUALITY, SHARE, SMALLEST_BLOCK, SPREAD, VALID, Shift
 from rsfm.raster.collection import Entry
 from rsfm.raster.difference import Gate
 from rsfm.raster.pair import Pair
@@ -200,11 +201,7 @@ def alignment(shift: Shift, moved: bool) -> Finding:
     """Say whether the dates lie on top of each other."""
     told = f"{shift.counted} of {len(shift.blocks)} blocks"
     if shift.verdict == "unknown":
-        asked = f" (a peak of {QUALITY:g} deviations is asked for)"
-        why = f"only {told} agree{asked}" if shift.counted else f"none of {len(shift.blocks)} blocks agrees{asked}"
-        if shift.spread >= SPREAD and shift.counted >= enough(len(shift.blocks)):
-            why = f"{told} tell a shift, but not the same one (they miss their median by {shift.spread:.1f} px)"
-        text = f"The alignment could not be verified: {why}. Look at both dates at a road or a shore."
+        text = f"The alignment could not be verified: {doubt(shift)}. Look at both dates at a road or a shore."
         return Finding("Alignment", "unknown", text)
     offset = f"{_along(shift.down, 'down', 'up')}, {_along(shift.right, 'right', 'left')}"
     if shift.verdict == "aligned":
@@ -216,6 +213,32 @@ def alignment(shift: Shift, moved: bool) -> Finding:
         "'Check Pair' write a raster that is moved back."
     )
     return Finding("Alignment", "warning", text)
+
+
+def doubt(shift: Shift) -> str:
+    """Say why nobody can tell whether the dates lie on top of each other."""
+    blocks, sure = len(shift.blocks), f"a clear match, a peak of {QUALITY:g} deviations"
+    if shift.doubt == "no block":
+        return (
+            f"no block of {SMALLEST_BLOCK} to {BLOCK} px is valid on both dates for {VALID:.0%} of it, so that nothing "
+            "could be compared".replace("%", " %")
+        )
+    if shift.doubt == "no peak":
+        where = "the only block does not show" if blocks == 1 else f"none of {blocks} blocks shows"
+        return f"{where} {sure}"
+    if shift.doubt == "one block":
+        return f"only one block fits into what they share, and at least {FEWEST} that agree are asked for"
+    if shift.doubt == "few blocks":
+        wanted = max(FEWEST, math.ceil(SHARE * blocks))
+        return f"only {shift.counted} of {blocks} blocks {_show(shift.counted)} {sure}; at least {wanted} must"
+    return (
+        f"{shift.counted} of {blocks} blocks have a clear match, but they disagree: half of them lie "
+        f"{shift.spread:.1f} px or more from the median shift, and less than {SPREAD:g} px is asked for"
+    )
+
+
+def _show(count: int) -> str:
+    return "shows" if count == 1 else "show"
 
 
 def _difference(gate: Gate) -> Finding:

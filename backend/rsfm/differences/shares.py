@@ -1,6 +1,6 @@
-"""Where to cut a likeness so that a share of the area is shown: counts that do not depend on tiles or their order.
+"""Where to cut a likeness or a magnitude so that a share of the area is shown: counts that know nothing of tiles.
 
-Shape letters: H rows, W columns.
+Shape letters: H rows, W columns, N pixels.
 """
 
 import numpy as np
@@ -9,7 +9,11 @@ from scipy.special import expit, logit
 BINS, LARGEST = 2**16, 16.0
 """Steps between logits of -16 and 16, beyond which a float32 knows no difference."""
 PERCENTS = tuple(round(0.1 * step, 1) for step in range(1, 501))
-"""Shares of the area that the slider knows."""
+"""Shares of the area that the slider of a likeness knows."""
+ALL_PERCENTS = tuple(round(0.1 * step, 1) for step in range(1, 1001))
+"""Those that the slider of a magnitude knows."""
+CODE_BITS, DROPPED_BITS = 31, 10
+"""Of a float32 without its sign, and how many of these, the lowest, do not count: steps of 1/8192 of a value."""
 
 
 class ShareCounter:
@@ -36,6 +40,27 @@ class ShareCounter:
         wanted = np.array(PERCENTS) / 100 * max(self.valid, 1)
         bins = np.searchsorted(above, wanted, side="right")
         return [float(cut) for cut in expit(LARGEST - bins * (2 * LARGEST / BINS))]
+
+
+class MagnitudeCounter:
+    """Counts magnitudes, which are 0 or more: the bits of such floats are in the order of their values."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(2 ** (CODE_BITS - DROPPED_BITS), np.int64)
+
+    def add(self, magnitude_N: np.ndarray) -> None:
+        """Count the magnitudes of valid pixels."""
+        codes_N = np.abs(magnitude_N, dtype=np.float32).view(np.int32) >> DROPPED_BITS
+        found = np.bincount(codes_N)
+        self._counts[: len(found)] += found
+
+    def cuts(self) -> list[float]:
+        """Return for each of ALL_PERCENTS the magnitude above which at most that share lies."""
+        above = np.cumsum(self._counts[::-1])
+        wanted = np.array(ALL_PERCENTS) / 100 * max(int(above[-1]), 1)
+        bins = len(above) - np.searchsorted(above, wanted, side="right")
+        codes = np.maximum((bins << DROPPED_BITS) - 1, 0).astype(np.int32)  # the last one of the step below
+        return [float(str(cut)) for cut in codes.view(np.float32)]
 
 
 def cut_at(cuts: list[float], percent: float) -> float:

@@ -18,6 +18,7 @@ from rsfm.raster.grid import Window
 from rsfm.raster.pair import Pair
 
 Verdict = Literal["aligned", "shifted", "unknown"]
+Doubt = Literal["", "no block", "no peak", "one block", "few blocks", "blocks disagree"]
 
 BLOCK, STEP, SMALLEST_BLOCK = 128, 64, 64
 MOST_BLOCKS = 256
@@ -30,8 +31,8 @@ FINER = 20
 """Steps a pixel in which the peak is looked for."""
 QUALITY = 9.0
 """Peak over deviation of the correlation, from which a block counts."""
-SHARE, SPREAD, SMALLEST = 0.25, 1.0, 0.3
-"""Share of the blocks that must count, how far these may stray (median, px), and the shift worth correcting (px)."""
+FEWEST, SHARE, SPREAD, SMALLEST = 2, 0.25, 1.0, 0.3
+"""Blocks and share of them that must count, how far these may stray (median, px), the shift worth correcting (px)."""
 TAPER = 16
 """Pixels over which a block fades out towards invalid pixels."""
 VALID = 0.75
@@ -67,6 +68,7 @@ class Shift(NamedTuple):
         spread: median distance of these blocks from it; inf where none counts.
         counted: how many blocks count.
         blocks: all of them.
+        doubt: why the verdict is "unknown".
     """
 
     verdict: Verdict
@@ -75,6 +77,7 @@ class Shift(NamedTuple):
     spread: float
     counted: int
     blocks: tuple[BlockShift, ...]
+    doubt: Doubt = ""
 
     @property
     def length(self) -> float:
@@ -105,19 +108,23 @@ def judge(blocks: Sequence[BlockShift]) -> Shift:
     """Take the median of the blocks that count, if these are enough and agree."""
     counting = [block for block in blocks if block.counts]
     if not counting:
-        return Shift("unknown", 0.0, 0.0, float("inf"), 0, tuple(blocks))
+        return Shift("unknown", 0.0, 0.0, float("inf"), 0, tuple(blocks), "no peak" if blocks else "no block")
     shifts_N2 = np.array([(block.down, block.right) for block in counting])
     down, right = (float(value) for value in np.median(shifts_N2, axis=0))
     spread = float(np.median(np.hypot(*(shifts_N2 - (down, right)).T)))
-    if len(counting) < enough(len(blocks)) or spread >= SPREAD:
-        return Shift("unknown", 0.0, 0.0, spread, len(counting), tuple(blocks))
+    if doubt := _doubt(len(counting), len(blocks), spread):
+        return Shift("unknown", 0.0, 0.0, spread, len(counting), tuple(blocks), doubt)
     verdict: Verdict = "shifted" if np.hypot(down, right) > SMALLEST else "aligned"
     return Shift(verdict, down, right, spread, len(counting), tuple(blocks))
 
 
-def enough(blocks: int) -> float:
-    """Return how many of so many blocks must count."""
-    return max(2, SHARE * blocks)
+def _doubt(counted: int, blocks: int, spread: float) -> Doubt:
+    """Say why blocks of which some count tell no shift; nothing where they do."""
+    if blocks < FEWEST:
+        return "one block"
+    if counted < max(FEWEST, SHARE * blocks):
+        return "few blocks"
+    return "blocks disagree" if spread >= SPREAD else ""
 
 
 def block_windows(window: Window) -> list[Window]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rsfm.blocks.dates import choose_dates, take_dates, usable_dates
+from rsfm.blocks.dates import on_two_dates
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
 from rsfm.blocks.places import Clusters, extent_km, lloyd, nearest, spread_centres, unit_vectors
 from rsfm.blocks.recipes import MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
@@ -170,13 +170,7 @@ class GASSL(MomentumContrast):
 
     def _views(self, sample: Sample) -> tuple[View, View, Tensor]:
         """Draw a view of the window's own date and, apart from it, one of another; tell how many have no other."""
-        first = View(sample.pixels_BCHW, sample.valid_BHW)
-        second, alone = first, torch.ones(())
-        if sample.dates is not None:
-            index_BJ = choose_dates(usable_dates(sample.dates.valid_BTHW), 2)
-            alone = (index_BJ[:, 1] == 0).float().mean()
-            pixels_BJCHW, valid_BJHW = (take_dates(part, index_BJ) for part in sample.dates[:2])
-            second = View(pixels_BJCHW[:, 1], valid_BJHW[:, 1])
+        first, second, alone = on_two_dates(sample)
         config = self.config
         size, smallest = config.view_size, config.smallest_crop
         query, key = (draw_view(config.views, *view, size, smallest, config.band_drop) for view in (first, second))

@@ -110,6 +110,8 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
             run.note(note)
         dated = method.dates > 1 and (collected or not method.timed)  # the date of a plain raster is not known
         several = dated and sampler.check_dates(method.timed)
+        if method.one_date and not several:
+            raise UserError(method.one_date, "rasters")
         if method.placed:
             places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
             for warning in method.prepare(places_N2):

@@ -11,6 +11,7 @@ import rasterio
 from pydantic import ValidationError
 from rsfm import runs
 from rsfm.change import detect_change
+from rsfm.differences.shares import ALL_PERCENTS
 from rsfm.jobs.detect_change import DetectChangeConfig
 
 from tests.backend.magnitudes.test_magnitudes import FIELD, changed, scene_pixels, write_model
@@ -36,6 +37,12 @@ def detect(make_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., Ru
 def read(path: Path) -> np.ndarray:
     with rasterio.open(path) as dataset:
         return np.asarray(dataset.read(1))
+
+
+def _next_step(values_N: np.ndarray, cut: float) -> float:
+    """Return what is less by a thousandth than the largest value that a cut leaves out."""
+    below_N = values_N[values_N <= cut]
+    return float(below_N.max()) * 0.999 if below_N.size else -1.0
 
 
 @pytest.mark.parametrize("method", ["deep", "dcva"])
@@ -70,8 +77,10 @@ def test_the_other_methods_become_layers_when_asked_and_none_is_called_a_probabi
     for output in outputs:
         if output["kind"] == "magnitude":
             values_N = read(Path(output["path"])).ravel()
-            for percent, threshold in output["style"]["shares"]:
-                assert (values_N[np.isfinite(values_N)] > threshold).mean() == pytest.approx(percent / 100, abs=0.02)
+            values_N = values_N[np.isfinite(values_N)]
+            for percent, cut in list(zip(ALL_PERCENTS, output["style"]["cuts"], strict=True))[::33]:
+                assert (values_N > cut).mean() <= percent / 100 + 1e-9
+                assert (values_N > _next_step(values_N, cut)).mean() >= percent / 100 - 1e-9
 
 
 def test_ranks_have_no_histogram_to_cut_so_that_the_share_asked_for_is_outlined(detect: Callable[..., Run]) -> None:

@@ -9,7 +9,7 @@ import shapely
 from rsfm.differences.fitting import fit, learn, likeness
 from rsfm.differences.marks import CLICK, Mark, read_marks
 from rsfm.differences.planes import open_scene
-from rsfm.differences.shares import PERCENTS, ShareCounter, shown
+from rsfm.differences.shares import ALL_PERCENTS, PERCENTS, MagnitudeCounter, ShareCounter, shown
 from rsfm.jobs.refine_change import RefineChangeConfig
 from rsfm.raster.grid import Window
 from scipy import ndimage
@@ -82,6 +82,27 @@ def test_shares_are_those_of_the_area_whatever_the_order():
         share = (shown(code_HW, cut) > 0).sum() / one.valid
         assert share <= percent / 100 + 1e-9
         assert share == pytest.approx(percent / 100, abs=0.001)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e9])
+def test_shares_of_a_magnitude_are_those_of_the_area_whatever_its_unit(scale):
+    random = np.random.default_rng(2)
+    magnitude_N = (random.gamma(2, 3, 200_000) * scale).astype(np.float32)
+    one, other = MagnitudeCounter(), MagnitudeCounter()
+    one.add(magnitude_N)
+    for part_N in np.array_split(magnitude_N[::-1], 7):
+        other.add(part_N)
+    assert one.cuts() == other.cuts()
+    for percent, cut in zip(ALL_PERCENTS, one.cuts()):
+        assert percent / 100 - 0.0002 <= (magnitude_N > np.float32(cut)).mean() <= percent / 100 + 1e-9
+
+
+def test_cut_of_a_magnitude_of_few_values_shows_no_more_than_asked_for():
+    counter, magnitude_N = MagnitudeCounter(), np.repeat(np.float32([-0.0, 0, 2, 5]), [40, 10, 30, 20])
+    counter.add(magnitude_N)
+    shown = [(magnitude_N > np.float32(cut)).mean() for cut in counter.cuts()]
+    assert [shown[percent * 10 - 1] for percent in (19, 20, 49, 50, 100)] == [0, 0.2, 0.2, 0.5, 0.5]
+    assert MagnitudeCounter().cuts()[0] >= 0
 
 
 def test_drawn_areas_give_their_pixels_evenly_and_count_as_ten_clicks_at_most(pair, mark, click):

@@ -87,13 +87,14 @@ def test_unrelated_dates_cannot_be_told(other: str, make_raster: Callable[..., P
 
 def test_an_overlap_too_small_for_a_block_cannot_be_told(make_raster: Callable[..., Path]) -> None:
     path = make_raster(texture(height=60, width=200), "one.tif")
-    assert shift_of(path, path) == Shift("unknown", 0.0, 0.0, float("inf"), 0, ())
+    assert shift_of(path, path) == Shift("unknown", 0.0, 0.0, float("inf"), 0, (), "no block")
+
+
+def blocks(*shifts: tuple[float, float], bad: int = 0) -> list[BlockShift]:
+    return [BlockShift(0, 0, *shift, 20) for shift in shifts] + [BlockShift(0, 0, 40, 9, 5)] * bad
 
 
 def test_blocks_that_count_must_be_enough_and_agree() -> None:
-    def blocks(*shifts: tuple[float, float], bad: int = 0) -> list[BlockShift]:
-        return [BlockShift(0, 0, *shift, 20) for shift in shifts] + [BlockShift(0, 0, 40, 9, 5)] * bad
-
     assert judge(blocks((1, 0), (1, 0.1), (1, -0.1), bad=9)) == Shift(
         "shifted", 1, 0, 0.1, 3, tuple(blocks((1, 0), (1, 0.1), (1, -0.1), bad=9))
     )
@@ -104,12 +105,45 @@ def test_blocks_that_count_must_be_enough_and_agree() -> None:
     assert judge([]).verdict == "unknown"
 
 
-def test_blocks_that_tell_different_shifts_are_said_to_disagree() -> None:
-    found = alignment(judge([BlockShift(0, 0, *shift, 20) for shift in ((1, 0), (4, 0), (-3, 2), (0, 5))]), False)
-    assert found.state == "unknown"
-    assert "4 of 4 blocks tell a shift, but not the same one" in found.text
-    few = alignment(judge([BlockShift(0, 0, 1, 0, 20)] + [BlockShift(0, 0, 9, 9, 5)] * 9), False)
-    assert "only 1 of 10 blocks agree" in few.text
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ([], "no block of 64 to 128 px is valid on both dates for 75 % of it, so that nothing could be compared"),
+        (blocks(bad=1), "the only block does not show a clear match, a peak of 9 deviations"),
+        (blocks(bad=12), "none of 12 blocks shows a clear match, a peak of 9 deviations"),
+        (blocks((0, 0)), "only one block fits into what they share, and at least 2 that agree are asked for"),
+        (
+            blocks((0, 0), bad=3),
+            "only 1 of 4 blocks shows a clear match, a peak of 9 deviations; at least 2 must",
+        ),
+        (
+            blocks(*[(0, 0)] * 14, bad=46),
+            "only 14 of 60 blocks show a clear match, a peak of 9 deviations; at least 15 must",
+        ),
+        (
+            blocks(*[(0, 0)] * 17, *[(3, 0)] * 17, *[(-3, 0)] * 17, bad=9),
+            "51 of 60 blocks have a clear match, but they disagree: half of them lie 3.0 px or more from the median "
+            "shift, and less than 1 px is asked for",
+        ),
+    ],
+)
+def test_sentence_says_the_reason_why_the_shift_is_not_known(found: list[BlockShift], reason: str) -> None:
+    shift = judge(found)
+    assert shift.verdict == "unknown"
+    assert alignment(shift, moved=False) == (
+        "Alignment",
+        "unknown",
+        f"The alignment could not be verified: {reason}. Look at both dates at a road or a shore.",
+    )
+
+
+def test_a_known_shift_has_no_doubt_and_each_unknown_one_has() -> None:
+    assert judge(blocks((0, 0), (0, 0), bad=6)).doubt == ""
+    assert judge(blocks((2, 0), (2, 0))).doubt == ""
+    assert {judge(blocks(*shifts, bad=bad)).doubt for shifts, bad in (((), 0), (((0, 0),), 9))} == {
+        "no block",
+        "few blocks",
+    }
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 30), st.integers(0, 30))

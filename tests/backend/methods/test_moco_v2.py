@@ -1,22 +1,30 @@
 """The pitfalls of MoCo v2, one by one; the numbers of the authors' code are in test_golden.py."""
 
 import copy
+import json
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from rsfm import cli, model_file, runs
 from rsfm.blocks.momentum_contrast import contrast
 from rsfm.blocks.schedules import cosine_by_epoch
 from rsfm.blocks.views import turned_crop
 from rsfm.encoders.resnet import Layout, ResNet, ResNetConfig
 from rsfm.errors import UserError
-from rsfm.method import Sample
+from rsfm.jobs.pretrain import PretrainConfig
+from rsfm.method import Dates, Sample
 from rsfm.methods.moco_v2 import MoCoV2, MoCoV2Config
 from rsfm.training.config import TrainingConfig
 from rsfm.training.optimizer import learning_rate, make_optimizer
+from rsfm.training.window_source import open_windows
 from torch import Tensor
 from torch.nn import functional
 
+CHANGE = next(preset.values for preset in MoCoV2.presets if preset.name == "moco_v2_change")
 OFFICIAL = next(preset.values for preset in MoCoV2.presets if preset.name == "moco_v2_official")
 
 
@@ -241,3 +249,74 @@ def test_what_cannot_be_split_or_cut_is_said(config, said):
     sample = Sample(torch.randn(8, 2, 40, 40), torch.ones(8, 40, 40, dtype=torch.bool), torch.ones(8))
     with pytest.raises(UserError, match=said):
         tiny(**config).loss(sample, 0)
+
+
+def two_dates(count: int = 8) -> Sample:
+    """Windows of which the second date is another picture than the first."""
+    generator = torch.Generator().manual_seed(5)
+    pixels = torch.randn(count, 2, 2, 40, 40, generator=generator)
+    valid = torch.ones(count, 2, 40, 40, dtype=torch.bool)
+    dates = Dates(pixels, valid, torch.zeros(count, 2, 3, dtype=torch.long), torch.zeros(count, 2))
+    return Sample(pixels[:, 0], valid[:, 0], torch.ones(count), dates)
+
+
+def changed_at(method: MoCoV2, date: int) -> bool:
+    """Tell whether the loss depends on the pixels of a date."""
+    totals = []
+    for factor in (1.0, 3.0):
+        given = two_dates()
+        assert given.dates is not None
+        given.dates.pixels_BTCHW[:, date] *= factor
+        torch.manual_seed(0)
+        totals.append(copy.deepcopy(method).loss(given, 0.0).total)
+    return not torch.equal(*totals)
+
+
+def test_positive_is_the_same_place_on_the_other_date_where_that_is_asked_for():
+    assert changed_at(tiny(other_date=True), 1)
+    assert not changed_at(tiny(other_date=False), 1)
+    assert changed_at(tiny(other_date=False), 0)
+    assert (tiny(other_date=True).dates, tiny(other_date=False).dates) == (2, 1)
+
+
+def test_share_of_windows_without_another_date_is_told():
+    given = two_dates()
+    assert given.dates is not None
+    given.dates.valid_BTHW[:2, 1] = False
+    assert tiny(other_date=True).loss(given, 0.0).parts["one_date"] == 0.25
+
+
+def change_run(tmp_path: Path, *rasters: Path) -> Path:
+    """Pretrain a few steps by the preset for change, as the command line does."""
+    flags = ["--preset", "moco_v2_change", "--rasters", json.dumps([str(path) for path in rasters])]
+    small = ["--training.minutes", "0", "--training.samples", "16", "--training.batch-size", "8", "--device", "cpu"]
+    code = cli.main(["pretrain", *flags, *small, "--learning-map", "false", "--run", str(tmp_path / "run")])
+    assert code == 0
+    return tmp_path / "run"
+
+
+def test_preset_for_change_learns_from_two_plain_rasters(tmp_path, make_raster):
+    random = np.random.default_rng(0)
+    rasters = [
+        make_raster(random.integers(1, 255, (3, 96, 96)).astype("uint8"), f"{year}.tif") for year in (2009, 2020)
+    ]
+    folder = change_run(tmp_path, *rasters)
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    alone = [event["value"] for event in events if event["type"] == "metric" and event["name"] == "one_date"]
+    assert alone
+    assert set(alone) == {0.0}
+    card = model_file.load(str(next((folder / "outputs").glob("*.safetensors")))).card
+    assert card.method["other_date"] is True
+    assert set(card.trained_on) == {"2009.tif", "2020.tif"}
+
+
+def test_preset_for_change_refuses_rasters_of_one_date(tmp_path, make_raster):
+    path = make_raster(np.ones((3, 96, 96), "uint8"), "2009.tif")
+    config = PretrainConfig.model_validate({**CHANGE, "rasters": [str(path)]})
+    with ExitStack() as stack:
+        source = open_windows(config, stack)
+        method = MoCoV2(config.method, ResNet(ResNetConfig(), 3, Layout("basic", (1, 1, 1, 1), (8, 8, 16, 16))))
+        folder = runs.create(tmp_path, "pretrain", "test", {})
+        with pytest.raises(UserError, match="on one date only") as caught:
+            source.batches(method, runs.Run(folder))
+    assert caught.value.field == "rasters"
