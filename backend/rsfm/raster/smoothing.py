@@ -5,12 +5,25 @@ Both can be computed at every n-th row and column only. A value does not depend 
 Shape letters: C bands, H rows, W columns with a margin on every side, R rows and S columns of the result.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 SIGMA = 1.0
 RADIUS = 4
 MARGIN = RADIUS + 1
 """Pixels on every side that the results depend on."""
+BLOCK_VALUES = 1 << 16
+"""Values of a band that are smoothed at once: few enough to stay in the processor's cache from one step to the next."""
+
+
+def _kernel() -> np.ndarray:
+    """Return the weights from the middle outwards."""
+    kernel = np.exp(-0.5 * (np.arange(RADIUS + 1) / SIGMA) ** 2)
+    return np.asarray((kernel / (kernel[0] + 2 * kernel[1:].sum())).astype(np.float32))
+
+
+KERNEL = _kernel()
 
 
 def smooth(pixels_CHW: np.ndarray, valid_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
@@ -20,11 +33,16 @@ def smooth(pixels_CHW: np.ndarray, valid_HW: np.ndarray, rows: slice, columns: s
         pixels_CHW: float32, 0 where invalid, with MARGIN pixels more on every side than the slices need.
         rows, columns: from the first pixel to the last, in steps.
     """
-    weight_RS = _blur(valid_HW.astype(np.float32), rows, columns)
-    share_RS = np.divide(1, weight_RS, out=np.zeros_like(weight_RS), where=weight_RS > 0)
-    smooth_CRS = np.empty((len(pixels_CHW), *weight_RS.shape), np.float32)
-    for band_HW, smooth_RS in zip(pixels_CHW, smooth_CRS, strict=True):
-        np.multiply(_blur(band_HW, rows, columns), share_RS, out=smooth_RS)
+    smooth_CRS = np.empty((len(pixels_CHW), *valid_HW[rows, columns].shape), np.float32)
+    for part, at in _blocks(rows, valid_HW.shape[1]):
+        around_HW = valid_HW[_around(at)]
+        if not around_HW.any():
+            smooth_CRS[:, part] = 0
+            continue
+        alike = bool((around_HW == around_HW[0]).all())
+        share_RS = _share(valid_HW, slice(at.start, at.start + 1, 1) if alike else at, columns)
+        for band_HW, smooth_RS in zip(pixels_CHW, smooth_CRS, strict=True):
+            np.multiply(_blur(band_HW, at, columns), share_RS, out=smooth_RS[part])
     return smooth_CRS
 
 
@@ -59,6 +77,25 @@ def _taps(shift: float) -> list[tuple[int, float]]:
     return [(first, 1 - (shift - first)), (first + 1, shift - first)]
 
 
+def _blocks(rows: slice, width: int) -> Iterator[tuple[slice, slice]]:
+    """Cut rows into parts of the result, each with the rows that it is computed at."""
+    taken, height = range(rows.start, rows.stop, rows.step), max(1, BLOCK_VALUES // width)
+    for first in range(0, len(taken), height):
+        some = taken[first : first + height]
+        yield slice(first, first + len(some)), slice(some[0], some[-1] + 1, rows.step)
+
+
+def _around(rows: slice) -> slice:
+    return slice(rows.start - RADIUS, rows.stop + RADIUS)
+
+
+def _share(valid_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """Return what a sum over valid pixels is multiplied by to give their mean; 0 where there is none."""
+    near_HW = valid_HW[_around(rows)].astype(np.float32)
+    weight_RS = _blur(near_HW, slice(RADIUS, RADIUS + rows.stop - rows.start, rows.step), columns)
+    return np.divide(1, weight_RS, out=np.zeros_like(weight_RS), where=weight_RS > 0)
+
+
 def _blur(band_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
     by_row_RW = _weighted(band_HW, rows, 0)
     return _weighted(by_row_RW, columns, 1)
@@ -66,12 +103,10 @@ def _blur(band_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
 
 def _weighted(band: np.ndarray, at: slice, axis: int) -> np.ndarray:
     """Sum what lies around, pair by pair, so that the order of additions is the same everywhere."""
-    kernel = np.exp(-0.5 * (np.arange(RADIUS + 1) / SIGMA) ** 2)
-    kernel = (kernel / (kernel[0] + 2 * kernel[1:].sum())).astype(np.float32)
-    total = kernel[0] * _take(band, at, axis)
+    total = KERNEL[0] * _take(band, at, axis)
     for distance in range(1, RADIUS + 1):
         both = _take(band, _shifted(at, -distance), axis) + _take(band, _shifted(at, distance), axis)
-        both *= kernel[distance]
+        both *= KERNEL[distance]
         total += both
     return np.asarray(total)
 
