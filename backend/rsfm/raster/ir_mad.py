@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import erfc, gamma, gammaincc
 
-from rsfm.raster.smoothing import smooth
+from rsfm.raster.smoothing import MARGIN, smooth
 
 PASSES = 10
 RIDGE = 1e-6
@@ -27,6 +27,8 @@ CHUNK = 1 << 15
 """Pixels summed at once; fixed, so that sums do not depend on how the pixels were read."""
 BLOCK = 1 << 14
 """Pixels projected at once: few enough to stay in the processor's cache from one band to the next."""
+ROWS = 128
+"""Rows that are projected and smoothed at once."""
 MOST_BANDS = 300
 """Bands up to which the chi-square law is summed: float64 holds all of its terms."""
 FARTHEST = 700.0
@@ -52,17 +54,23 @@ class IrMad(NamedTuple):
         """Compute the square root of the chi-square sum, float32; bands first, then any shape."""
         return _length(self.rest(before, after))
 
-    def magnitude_of_smooth(
-        self, before_CHW: np.ndarray, after_CHW: np.ndarray, valid_HW: np.ndarray, rows: slice, columns: slice
-    ) -> np.ndarray:
-        """Compute the magnitude_RS of smoothed dates; what is handed over is what `smooth` takes.
+    def magnitude_of_smooth(self, before_CHW: np.ndarray, after_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
+        """Compute the magnitude_RS of smoothed dates, which have MARGIN pixels more on every side, 0 where invalid.
 
         Smoothing and projecting are linear, so that what the variates leave over is smoothed in place of the bands of
         both dates, which are twice as many.
         """
-        rest_CHW = self.rest(before_CHW, after_CHW)
-        rest_CHW *= valid_HW.astype(np.float32)
-        return _length(smooth(rest_CHW, valid_HW, rows, columns))
+        height, width = valid_HW.shape[0] - 2 * MARGIN, valid_HW.shape[1] - 2 * MARGIN
+        magnitude_RS = np.zeros((height, width), np.float32)
+        for row in range(0, height, ROWS):
+            count = min(ROWS, height - row)
+            seen = slice(row, row + count + 2 * MARGIN)
+            if valid_HW[seen].any():
+                rest_CHW = self.rest(before_CHW[:, seen], after_CHW[:, seen])
+                rest_CHW *= valid_HW[seen].astype(np.float32)
+                inside = slice(MARGIN, MARGIN + count, 1), slice(MARGIN, MARGIN + width, 1)
+                magnitude_RS[row : row + count] = _length(smooth(rest_CHW, valid_HW[seen], *inside))
+        return magnitude_RS
 
     def rest(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Compute what the variates leave over, float32; bands first, then any shape."""
@@ -181,11 +189,17 @@ def _whitening(covariance_CC: np.ndarray) -> np.ndarray:
 
 def _project(weights_CC: np.ndarray, centre_C: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Sum the bands band by band, so that a pixel's value does not depend on its neighbours in memory."""
-    shape = (-1, *[1] * (pixels.ndim - 1))
-    projected = np.zeros(pixels.shape, np.float32)
-    for band, centre, weights_C in zip(pixels, centre_C, weights_CC.T.astype(np.float32), strict=True):
-        projected += weights_C.reshape(shape) * (band - np.float32(centre))
-    return projected
+    centre = centre_C.astype(np.float32).reshape(-1, *[1] * (pixels.ndim - 1))
+    centred_CN = (pixels - centre).reshape(len(pixels), -1)
+    if centred_CN.shape[1] == 1:  # einsum would run along the bands, in another order
+        centred_CN = centred_CN.repeat(2, 1)
+        return np.asarray(_sum_bands(weights_CC, centred_CN)[:, :1].reshape(pixels.shape))
+    return _sum_bands(weights_CC, centred_CN).reshape(pixels.shape)
+
+
+def _sum_bands(weights_CC: np.ndarray, centred_CN: np.ndarray) -> np.ndarray:
+    """Multiply as `@` does, but never in an order that depends on the number of pixels, as that of BLAS may."""
+    return np.asarray(np.einsum("vc,cn->vn", weights_CC.astype(np.float32), centred_CN))
 
 
 def _length(rest: np.ndarray) -> np.ndarray:

@@ -37,9 +37,9 @@ class PairPixels:
         return self._before_CHW[inside], self._after_CHW[inside]
 
     @property
-    def around(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice, slice]:
-        """Bands of both dates with what smoothing needs around them, what of it is valid, and where the strip lies."""
-        return self._before_CHW, self._after_CHW, self._valid_HW, *self._inside
+    def around(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bands of both dates with what smoothing needs around them, and what of it is valid."""
+        return self._before_CHW, self._after_CHW, self._valid_HW
 
 
 def each_strip(pair: Pair, window: Window, compute: Callable[[PairPixels], np.ndarray], finish: Finish) -> None:

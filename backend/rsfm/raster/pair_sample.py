@@ -16,7 +16,7 @@ from rsfm.errors import UserError
 from rsfm.raster.difference import SHIFT_COLUMN, SHIFT_ROW
 from rsfm.raster.grid import Window
 from rsfm.raster.pair import Pair, clear
-from rsfm.raster.smoothing import MARGIN, move, smooth, smooth_beside
+from rsfm.raster.smoothing import MARGIN, move, smooth_and_beside
 
 SAMPLE_BYTES = 512 * 2**20
 KINDS = 8
@@ -113,12 +113,9 @@ def _sample_strip(pair: Pair, strip: Window, step: int, into_KCN: np.ndarray) ->
     columns = slice(MARGIN, MARGIN + strip.width, step)
     kept = np.flatnonzero(valid_HW[rows, columns])
     for number, pixels_CHW in enumerate((before_CHW, after_CHW)):
-        kinds = (
-            pixels_CHW[:, rows, columns],
-            smooth(pixels_CHW, valid_HW, rows, columns),
-            move(pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns),
-            smooth_beside(pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns),
-        )
+        how = pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns
+        smooth_CRS, moved_CRS = smooth_and_beside(*how)
+        kinds = pixels_CHW[:, rows, columns], smooth_CRS, move(*how), moved_CRS
         for place, kind_CRS in enumerate(kinds):
             for band_RS, into_N in zip(kind_CRS, into_KCN[2 * place + number], strict=True):
                 into_N[: len(kept)] = band_RS.ravel()[kept]

@@ -6,6 +6,8 @@ Shape letters: C bands, H rows, W columns with a margin on every side, R rows an
 """
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -33,16 +35,9 @@ def smooth(pixels_CHW: np.ndarray, valid_HW: np.ndarray, rows: slice, columns: s
         pixels_CHW: float32, 0 where invalid, with MARGIN pixels more on every side than the slices need.
         rows, columns: from the first pixel to the last, in steps.
     """
-    smooth_CRS = np.empty((len(pixels_CHW), *valid_HW[rows, columns].shape), np.float32)
-    for part, at in _blocks(rows, valid_HW.shape[1]):
-        around_HW = valid_HW[_around(at)]
-        if not around_HW.any():
-            smooth_CRS[:, part] = 0
-            continue
-        alike = bool((around_HW == around_HW[0]).all())
-        share_RS = _share(valid_HW, slice(at.start, at.start + 1, 1) if alike else at, columns)
-        for band_HW, smooth_RS in zip(pixels_CHW, smooth_CRS, strict=True):
-            np.multiply(_blur(band_HW, at, columns), share_RS, out=smooth_RS[part])
+    smooth_CRS = np.zeros((len(pixels_CHW), *valid_HW[rows, columns].shape), np.float32)
+    for band, part, _, found_RS in _smoothed(pixels_CHW, valid_HW, [(0, 0)], rows, columns):
+        smooth_CRS[band, part] = found_RS
     return smooth_CRS
 
 
@@ -60,16 +55,44 @@ def move(
     return np.where(valid_RS, moved_CRS, np.float32(np.nan))
 
 
-def smooth_beside(
+def smooth_and_beside(
     pixels_CHW: np.ndarray, valid_HW: np.ndarray, down: float, right: float, rows: slice, columns: slice
-) -> np.ndarray:
-    """Interpolate bilinearly what the smoothed pixels are less than a pixel down and right, moved_CRS."""
-    moved_CRS = np.zeros_like(pixels_CHW[:, rows, columns])
-    for step_down, weight_down in _taps(down):
-        for step_right, weight_right in _taps(right):
-            at = _shifted(rows, step_down), _shifted(columns, step_right)
-            moved_CRS += np.float32(weight_down * weight_right) * smooth(pixels_CHW, valid_HW, *at)
-    return moved_CRS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return smooth_CRS as `smooth` does, and what the smoothed pixels are less than a pixel down and right of it.
+
+    The latter, moved_CRS, is interpolated bilinearly. What both need is computed once.
+    """
+    shape = (len(pixels_CHW), *valid_HW[rows, columns].shape)
+    smooth_CRS, moved_CRS = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    weights = {(one, two): np.float32(share * of) for one, share in _taps(down) for two, of in _taps(right)}
+    for band, part, place, found_RS in _smoothed(pixels_CHW, valid_HW, sorted({(0, 0), *weights}), rows, columns):
+        if place == (0, 0):
+            smooth_CRS[band, part] = found_RS
+        if place in weights:
+            moved_CRS[band, part] += weights[place] * found_RS
+    return smooth_CRS, moved_CRS
+
+
+def _smoothed(
+    pixels_CHW: np.ndarray, valid_HW: np.ndarray, places: list[tuple[int, int]], rows: slice, columns: slice
+) -> Iterator[tuple[int, slice, tuple[int, int], np.ndarray]]:
+    """Smooth what lies some rows and columns beside the pixels, block by block, where anything around is valid.
+
+    Yields:
+        The band, the rows of the result, the place beside them, and what is there.
+    """
+    for part, at in _blocks(rows, valid_HW.shape[1]):
+        for down, group in groupby(places, itemgetter(0)):
+            near, rights = _shifted(at, down), [right for _, right in group]
+            if not valid_HW[_around(near)].any():
+                continue
+            shares = [_share(valid_HW, near, _shifted(columns, right)) for right in rights]
+            for band, band_HW in enumerate(pixels_CHW):
+                by_row_RW = _weighted(band_HW, near, 0)
+                for right, share_RS in zip(rights, shares, strict=True):
+                    found_RS = _weighted(by_row_RW, _shifted(columns, right), 1)
+                    found_RS *= share_RS
+                    yield band, part, (down, right), found_RS
 
 
 def _taps(shift: float) -> list[tuple[int, float]]:
@@ -90,15 +113,16 @@ def _around(rows: slice) -> slice:
 
 
 def _share(valid_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    """Return what a sum over valid pixels is multiplied by to give their mean; 0 where there is none."""
-    near_HW = valid_HW[_around(rows)].astype(np.float32)
-    weight_RS = _blur(near_HW, slice(RADIUS, RADIUS + rows.stop - rows.start, rows.step), columns)
+    """Return what a sum over valid pixels is multiplied by to give their mean, 0 where there is none.
+
+    One row stands for all where all are alike.
+    """
+    near_HW = valid_HW[_around(rows)]
+    if (near_HW == near_HW[0]).all():
+        near_HW = near_HW[: 2 * RADIUS + 1]
+    inside = slice(RADIUS, len(near_HW) - RADIUS, rows.step)
+    weight_RS = _weighted(_weighted(near_HW.astype(np.float32), inside, 0), columns, 1)
     return np.divide(1, weight_RS, out=np.zeros_like(weight_RS), where=weight_RS > 0)
-
-
-def _blur(band_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    by_row_RW = _weighted(band_HW, rows, 0)
-    return _weighted(by_row_RW, columns, 1)
 
 
 def _weighted(band: np.ndarray, at: slice, axis: int) -> np.ndarray:
