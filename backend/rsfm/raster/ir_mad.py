@@ -95,9 +95,9 @@ def fit_ir_mad(
         check: called before every pass; what it raises ends the work.
     """
     if _is_second(before_CN, after_CN):
-        found = fit_ir_mad(after_CN, before_CN, passes, check)
-        return IrMad(found.after_CC, found.before_CC, found.centre_after_C, found.centre_before_C, found.correlations_C)
-    found = None
+        other = fit_ir_mad(after_CN, before_CN, passes, check)
+        return IrMad(other.after_CC, other.before_CC, other.centre_after_C, other.centre_before_C, other.correlations_C)
+    found: IrMad | None = None
     for _ in range(passes):
         check()
         found = _projections(*_moments(before_CN, after_CN, found))
@@ -160,7 +160,7 @@ def _unchanged(magnitude_N: np.ndarray, bands: int) -> np.ndarray:
         root_N = np.sqrt(half_N)
         sum_N *= root_N
         sum_N += erfc(root_N)
-    return sum_N
+    return np.asarray(sum_N)
 
 
 def _projections(mean_D: np.ndarray, covariance_DD: np.ndarray) -> IrMad:
@@ -194,7 +194,7 @@ def _project(weights_CC: np.ndarray, centre_C: np.ndarray, pixels: np.ndarray) -
     if centred_CN.shape[1] == 1:  # einsum would run along the bands, in another order
         centred_CN = centred_CN.repeat(2, 1)
         return np.asarray(_sum_bands(weights_CC, centred_CN)[:, :1].reshape(pixels.shape))
-    return _sum_bands(weights_CC, centred_CN).reshape(pixels.shape)
+    return np.asarray(_sum_bands(weights_CC, centred_CN).reshape(pixels.shape))
 
 
 def _sum_bands(weights_CC: np.ndarray, centred_CN: np.ndarray) -> np.ndarray:

@@ -122,7 +122,7 @@ def _share(valid_HW: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         near_HW = near_HW[: 2 * RADIUS + 1]
     inside = slice(RADIUS, len(near_HW) - RADIUS, rows.step)
     weight_RS = _weighted(_weighted(near_HW.astype(np.float32), inside, 0), columns, 1)
-    return np.divide(1, weight_RS, out=np.zeros_like(weight_RS), where=weight_RS > 0)
+    return np.asarray(np.divide(1, weight_RS, out=np.zeros_like(weight_RS), where=weight_RS > 0))
 
 
 def _weighted(band: np.ndarray, at: slice, axis: int) -> np.ndarray:
