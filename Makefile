@@ -47,7 +47,7 @@ test: setup check ## Run all tests: the backend without QGIS, the plugin in QGIS
 	$(MAKE) --no-print-directory package
 	$(QGIS_PYTHON) -m pytest -p no:pytest_qgis tests/e2e
 
-test-slow: setup ## Kill and resume 30 runs at random moments; map 60,000 x 60,000 pixels in 2 GB.
+test-slow: setup ## Kill and resume 30 runs at random moments; map 60,000 x 60,000 pixels, compare 20,000 x 20,000, in 2 GB.
 	OMP_NUM_THREADS=2 $(PYTHON) -m pytest -m slow tests/backend
 
 faults: setup ## Kill worker, server and QGIS, fill a disk, move a raster away: 50 seeds, about 20 minutes.

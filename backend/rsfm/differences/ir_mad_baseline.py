@@ -14,8 +14,8 @@ from rsfm.differences.change_split import LabelledChange, Part
 from rsfm.raster.grid import Window
 from rsfm.raster.ir_mad import IrMad, fit_ir_mad
 from rsfm.raster.pair import Pair
-from rsfm.raster.pair_sample import take_sample, with_margin
-from rsfm.raster.smoothing import MARGIN, smooth
+from rsfm.raster.pair_pixels import PairPixels
+from rsfm.raster.pair_sample import take_sample
 from rsfm.raster.threshold import automatic_threshold
 
 STEPS = 1000
@@ -80,7 +80,5 @@ def _blocks(pair: Pair, labelled: LabelledChange) -> Iterator[Window]:
 
 
 def _magnitude(pair: Pair, window: Window, found: IrMad) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    before_CHW, after_CHW, valid_HW = pair.read(with_margin(window))
-    inside = slice(MARGIN, MARGIN + window.height, 1), slice(MARGIN, MARGIN + window.width, 1)
-    before_CHW, after_CHW = smooth(before_CHW, valid_HW, *inside), smooth(after_CHW, valid_HW, *inside)
-    return found.magnitude(before_CHW, after_CHW), valid_HW[inside]
+    pixels = PairPixels(pair, window)
+    return found.magnitude_of_smooth(*pixels.around), pixels.valid_HW

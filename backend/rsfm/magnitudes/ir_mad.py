@@ -23,4 +23,4 @@ class IrMad(Magnitude):
         return cls(fitted), fitted.magnitude(sample.smooth_before_CN, sample.smooth_after_CN)
 
     def write(self, scene: Scene, window: Window, finish: Finish) -> None:
-        each_strip(scene.pair, window, lambda pixels: self.fitted.magnitude(*pixels.smoothed), finish)
+        each_strip(scene.pair, window, lambda pixels: self.fitted.magnitude_of_smooth(*pixels.around), finish)

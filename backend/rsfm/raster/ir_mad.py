@@ -7,7 +7,8 @@ correlation nears 1 and the chi-square law no longer holds.
 Nielsen, 2007, "The Regularized Iteratively Reweighted MAD Method for Change Detection in Multi- and Hyperspectral
 Data", IEEE Transactions on Image Processing 16(2).
 
-Shape letters: C bands, D bands of both dates (2 C), N pixels, H rows, W columns.
+Shape letters: C bands, D bands of both dates (2 C), E those and one that is 1 everywhere, N pixels, H rows, W columns
+with a margin on every side, R rows and S columns of a result.
 """
 
 from collections.abc import Callable
@@ -15,13 +16,23 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import gammaincc
+from scipy.special import erfc, gamma, gammaincc
+
+from rsfm.raster.smoothing import MARGIN, smooth
 
 PASSES = 10
 RIDGE = 1e-6
 """Part of the mean variance added to every variance, so that bands that are alike make no singular matrix."""
-CHUNK = 1 << 16
+CHUNK = 1 << 15
 """Pixels summed at once; fixed, so that sums do not depend on how the pixels were read."""
+BLOCK = 1 << 14
+"""Pixels projected at once: few enough to stay in the processor's cache from one band to the next."""
+ROWS = 128
+"""Rows that are projected and smoothed at once."""
+MOST_BANDS = 300
+"""Bands up to which the chi-square law is summed: float64 holds all of its terms."""
+FARTHEST = 700.0
+"""Half of a chi-square sum beyond which its upper tail is 0 in float32, with so many bands."""
 
 
 class IrMad(NamedTuple):
@@ -41,9 +52,36 @@ class IrMad(NamedTuple):
 
     def magnitude(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Compute the square root of the chi-square sum, float32; bands first, then any shape."""
-        rest = _project(self.before_CC, self.centre_before_C, before)
-        rest -= _project(self.after_CC, self.centre_after_C, after)
-        return np.asarray(np.sqrt(np.square(rest, out=rest).sum(0)))
+        return _length(self.rest(before, after))
+
+    def magnitude_of_smooth(self, before_CHW: np.ndarray, after_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
+        """Compute the magnitude_RS of smoothed dates, which have MARGIN pixels more on every side, 0 where invalid.
+
+        Smoothing and projecting are linear, so that what the variates leave over is smoothed in place of the bands of
+        both dates, which are twice as many.
+        """
+        height, width = valid_HW.shape[0] - 2 * MARGIN, valid_HW.shape[1] - 2 * MARGIN
+        magnitude_RS = np.zeros((height, width), np.float32)
+        for row in range(0, height, ROWS):
+            count = min(ROWS, height - row)
+            seen = slice(row, row + count + 2 * MARGIN)
+            if valid_HW[seen].any():
+                rest_CHW = self.rest(before_CHW[:, seen], after_CHW[:, seen])
+                rest_CHW *= valid_HW[seen].astype(np.float32)
+                inside = slice(MARGIN, MARGIN + count, 1), slice(MARGIN, MARGIN + width, 1)
+                magnitude_RS[row : row + count] = _length(smooth(rest_CHW, valid_HW[seen], *inside))
+        return magnitude_RS
+
+    def rest(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Compute what the variates leave over, float32; bands first, then any shape."""
+        rest = np.empty(before.shape, np.float32)
+        step = max(1, BLOCK * before.shape[1] // max(before[0].size, 1))
+        for first in range(0, before.shape[1], step):
+            part = slice(first, first + step)
+            before_part = _project(self.before_CC, self.centre_before_C, before[:, part])
+            after_part = _project(self.after_CC, self.centre_after_C, after[:, part])
+            np.subtract(before_part, after_part, out=rest[:, part])
+        return rest
 
 
 def fit_ir_mad(
@@ -57,17 +95,14 @@ def fit_ir_mad(
         check: called before every pass; what it raises ends the work.
     """
     if _is_second(before_CN, after_CN):
-        found = fit_ir_mad(after_CN, before_CN, passes, check)
-        return IrMad(found.after_CC, found.before_CC, found.centre_after_C, found.centre_before_C, found.correlations_C)
-    bands, pixels = before_CN.shape
-    weights_N = np.ones(pixels, np.float32)
-    for number in range(passes):
+        other = fit_ir_mad(after_CN, before_CN, passes, check)
+        return IrMad(other.after_CC, other.before_CC, other.centre_after_C, other.centre_before_C, other.correlations_C)
+    found: IrMad | None = None
+    for _ in range(passes):
         check()
-        found = _projections(*_moments(before_CN, after_CN, weights_N))
-        if number < passes - 1:
-            for part in _chunks(pixels):
-                squared = found.magnitude(before_CN[:, part], after_CN[:, part]) ** 2
-                weights_N[part] = gammaincc(bands / 2, squared / 2)  # the chi-square law's upper tail
+        found = _projections(*_moments(before_CN, after_CN, found))
+    if found is None:
+        raise ValueError("IR-MAD needs one pass at least.")
     return found
 
 
@@ -81,20 +116,51 @@ def _is_second(before_CN: np.ndarray, after_CN: np.ndarray) -> bool:
     return False
 
 
-def _moments(before_CN: np.ndarray, after_CN: np.ndarray, weights_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weighted mean_D and covariance_DD of the bands of both dates, in float64."""
+def _moments(before_CN: np.ndarray, after_CN: np.ndarray, last: IrMad | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted mean_D and covariance_DD of the bands of both dates, in float64.
+
+    Args:
+        last: what the pass before found, by which pixels are weighted; None weights all alike.
+    """
     bands, pixels = before_CN.shape
-    start_D1 = np.concatenate([before_CN[:, :CHUNK].mean(1), after_CN[:, :CHUNK].mean(1)]).astype(np.float64)[:, None]
-    total, sum_D, products_DD = 0.0, np.zeros(2 * bands), np.zeros((2 * bands, 2 * bands))
+    start_C1 = [pixels_CN[:, :CHUNK].mean(1).astype(np.float64)[:, None] for pixels_CN in (before_CN, after_CN)]
+    products_EE = np.zeros((2 * bands + 1, 2 * bands + 1))
     for part in _chunks(pixels):
-        values_DN = np.concatenate([before_CN[:, part], after_CN[:, part]]).astype(np.float64) - start_D1
-        weights = weights_N[part].astype(np.float64)
-        total += weights.sum()
-        sum_D += values_DN @ weights
-        products_DD += (values_DN * weights) @ values_DN.T
-    total = max(total, 1e-12)
-    mean_D = sum_D / total
-    return mean_D + start_D1[:, 0], products_DD / total - np.outer(mean_D, mean_D)
+        before_CP, after_CP = before_CN[:, part], after_CN[:, part]
+        values_EN = np.ones((2 * bands + 1, before_CP.shape[1]))
+        np.subtract(before_CP, start_C1[0], out=values_EN[:bands])
+        np.subtract(after_CP, start_C1[1], out=values_EN[bands:-1])
+        if last is not None:
+            values_EN *= np.sqrt(_unchanged(last.magnitude(before_CP, after_CP), bands))
+        products_EE += values_EN @ values_EN.T  # one symmetric product: half the work of any other
+    total = max(products_EE[-1, -1], 1e-12)
+    mean_D = products_EE[-1, :-1] / total
+    covariance_DD = products_EE[:-1, :-1] / total - np.outer(mean_D, mean_D)
+    return mean_D + np.concatenate(start_C1)[:, 0], covariance_DD
+
+
+def _unchanged(magnitude_N: np.ndarray, bands: int) -> np.ndarray:
+    """Return how likely unchanged pixels differ as much: the chi-square law's upper tail, in float64.
+
+    It is gammaincc(bands / 2, squared / 2), summed to its end, of which all terms are positive: Abramowitz and Stegun,
+    1964, "Handbook of Mathematical Functions", 26.4.4 and 26.4.5.
+    """
+    half_N = np.square(magnitude_N).astype(np.float64) / 2
+    if bands > MOST_BANDS:
+        return np.asarray(gammaincc(bands / 2, half_N))
+    np.minimum(half_N, FARTHEST, out=half_N)
+    odd = bands % 2
+    factors = 1 / gamma(np.arange(bands // 2) + 1 + odd / 2)
+    sum_N = np.zeros_like(half_N)
+    for factor in factors[::-1]:
+        sum_N *= half_N
+        sum_N += factor
+    sum_N *= np.exp(-half_N)
+    if odd:
+        root_N = np.sqrt(half_N)
+        sum_N *= root_N
+        sum_N += erfc(root_N)
+    return np.asarray(sum_N)
 
 
 def _projections(mean_D: np.ndarray, covariance_DD: np.ndarray) -> IrMad:
@@ -123,11 +189,25 @@ def _whitening(covariance_CC: np.ndarray) -> np.ndarray:
 
 def _project(weights_CC: np.ndarray, centre_C: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Sum the bands band by band, so that a pixel's value does not depend on its neighbours in memory."""
-    shape = (-1, *[1] * (pixels.ndim - 1))
-    projected = np.zeros(pixels.shape, np.float32)
-    for band, centre, weights_C in zip(pixels, centre_C, weights_CC.T.astype(np.float32), strict=True):
-        projected += weights_C.reshape(shape) * (band - np.float32(centre))
-    return projected
+    centre = centre_C.astype(np.float32).reshape(-1, *[1] * (pixels.ndim - 1))
+    centred_CN = (pixels - centre).reshape(len(pixels), -1)
+    if centred_CN.shape[1] == 1:  # einsum would run along the bands, in another order
+        centred_CN = centred_CN.repeat(2, 1)
+        return np.asarray(_sum_bands(weights_CC, centred_CN)[:, :1].reshape(pixels.shape))
+    return np.asarray(_sum_bands(weights_CC, centred_CN).reshape(pixels.shape))
+
+
+def _sum_bands(weights_CC: np.ndarray, centred_CN: np.ndarray) -> np.ndarray:
+    """Multiply as `@` does, but never in an order that depends on the number of pixels, as that of BLAS may."""
+    return np.asarray(np.einsum("vc,cn->vn", weights_CC.astype(np.float32), centred_CN))
+
+
+def _length(rest: np.ndarray) -> np.ndarray:
+    """Return the length of vectors, component by component, so that it does not depend on the neighbours in memory."""
+    total = np.square(rest[0])
+    for part in rest[1:]:
+        total += np.square(part)
+    return np.asarray(np.sqrt(total, out=total))
 
 
 def _chunks(pixels: int) -> list[slice]:

@@ -64,9 +64,8 @@ class Pair(NamedTuple):
         """Read before_CHW, after_CHW, float32 and 0 where invalid, and valid_HW: usable on both dates."""
         before_CHW, after_CHW, valid_before_HW, valid_after_HW = self.read_dates(window)
         valid_HW = valid_before_HW & valid_after_HW
-        if not valid_HW.all():
-            before_CHW *= valid_HW
-            after_CHW *= valid_HW
+        clear(before_CHW, valid_before_HW, valid_HW)
+        clear(after_CHW, valid_after_HW, valid_HW)
         return before_CHW, after_CHW, valid_HW
 
     def read_dates(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -110,6 +109,12 @@ def open_pair(before: str, after: str, how: Pairing = AS_THEY_ARE) -> Iterator[P
             mask = open_mask(how.after_mask, how.mask_values, "after_mask")
             later = stack.enter_context(Masked(later, mask))
         yield Pair(earlier, Resampled(later, earlier.grid), window, notes)
+
+
+def clear(pixels_CHW: np.ndarray, valid_HW: np.ndarray, both_HW: np.ndarray) -> None:
+    """Set pixels of a date that are valid on this date only to 0, in place; invalid ones are 0."""
+    if not np.array_equal(valid_HW, both_HW):
+        pixels_CHW *= both_HW.astype(np.float32)
 
 
 def moved_back(grid: Grid, onto: Grid, down: float, right: float) -> Grid:

@@ -1,4 +1,4 @@
-"""The pixels of both dates in strips, as in the files and smoothed.
+"""The pixels of both dates in strips, as in the files, with what smoothing needs around them.
 
 Shape letters: C bands, H rows, W columns of a strip.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from rsfm.raster.grid import Window
 from rsfm.raster.pair import Pair
 from rsfm.raster.pair_sample import with_margin
-from rsfm.raster.smoothing import MARGIN, smooth
+from rsfm.raster.smoothing import MARGIN
 
 Dates = tuple[np.ndarray, np.ndarray]
 Finish = Callable[[np.ndarray, np.ndarray], None]
@@ -36,13 +36,10 @@ class PairPixels:
         inside = slice(None), *self._inside
         return self._before_CHW[inside], self._after_CHW[inside]
 
-    @cached_property
-    def smoothed(self) -> Dates:
-        """Bands of both dates, smoothed without what is invalid."""
-        before_CHW, after_CHW = (
-            smooth(pixels_CHW, self._valid_HW, *self._inside) for pixels_CHW in (self._before_CHW, self._after_CHW)
-        )
-        return before_CHW, after_CHW
+    @property
+    def around(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bands of both dates with what smoothing needs around them, and what of it is valid."""
+        return self._before_CHW, self._after_CHW, self._valid_HW
 
 
 def each_strip(pair: Pair, window: Window, compute: Callable[[PairPixels], np.ndarray], finish: Finish) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 from rsfm.errors import UserError
 from rsfm.raster.difference import SHIFT_COLUMN, SHIFT_ROW
 from rsfm.raster.grid import Window
-from rsfm.raster.pair import Pair
-from rsfm.raster.smoothing import MARGIN, move, smooth, smooth_beside
+from rsfm.raster.pair import Pair, clear
+from rsfm.raster.smoothing import MARGIN, move, smooth_and_beside
 
 SAMPLE_BYTES = 512 * 2**20
 KINDS = 8
@@ -110,20 +110,16 @@ def _sample_strip(pair: Pair, strip: Window, step: int, into_KCN: np.ndarray) ->
     """Put the sample of a strip into an array; return its number of pixels, and what the strip holds."""
     before_CHW, after_CHW, *valid_2HW = pair.read_dates(with_margin(strip))
     valid_HW = valid_2HW[0] & valid_2HW[1]
-    if not valid_HW.all():
-        before_CHW *= valid_HW
-        after_CHW *= valid_HW
+    clear(before_CHW, valid_2HW[0], valid_HW)
+    clear(after_CHW, valid_2HW[1], valid_HW)
     first = -(strip.row - pair.window.row) % step
     rows = slice(MARGIN + first, max(MARGIN + strip.height, MARGIN + first), step)
     columns = slice(MARGIN, MARGIN + strip.width, step)
     kept = np.flatnonzero(valid_HW[rows, columns])
     for number, pixels_CHW in enumerate((before_CHW, after_CHW)):
-        kinds = (
-            pixels_CHW[:, rows, columns],
-            smooth(pixels_CHW, valid_HW, rows, columns),
-            move(pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns),
-            smooth_beside(pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns),
-        )
+        how = pixels_CHW, valid_HW, SHIFT_ROW, SHIFT_COLUMN, rows, columns
+        smooth_CRS, moved_CRS = smooth_and_beside(*how)
+        kinds = pixels_CHW[:, rows, columns], smooth_CRS, move(*how), moved_CRS
         for place, kind_CRS in enumerate(kinds):
             for band_RS, into_N in zip(kind_CRS, into_KCN[2 * place + number], strict=True):
                 into_N[: len(kept)] = band_RS.ravel()[kept]

@@ -373,8 +373,12 @@ def as_float(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> tuple[np.ndarray, 
 
 def _clear(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
     """Set invalid pixels to 0, in place, and return the mask."""
-    if not valid_HW.all():
-        np.copyto(pixels_CHW, 0, where=~valid_HW)
+    if valid_HW.all():
+        return valid_HW
+    if pixels_CHW.dtype.kind in "iu":
+        np.multiply(pixels_CHW, valid_HW.astype(pixels_CHW.dtype), out=pixels_CHW)  # several times faster
+    else:
+        np.copyto(pixels_CHW, 0, where=~valid_HW)  # also where it is not finite
     return valid_HW
 
 

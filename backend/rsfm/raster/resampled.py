@@ -45,10 +45,11 @@ class Resampled(Raster):
         self.raster, self.grid = raster, grid
         self.path, self.name, self.field = raster.path, raster.name, raster.field
         self.bands, self.band_names = raster.bands, raster.band_names
-        self.dtype, self.nodata, self.block = np.dtype(np.float32), None, raster.block
+        self.nodata, self.block = None, raster.block
         self._same_crs = raster.grid.crs == grid.crs
         self._shift = whole_shift(raster.grid, grid)
         self.resampled = self._shift is None
+        self.dtype = np.dtype(np.float32) if self.resampled else raster.dtype
         self._factor = 1 if self._shift else max(1, round(relative_pixel(raster.grid, grid)))
 
     def close(self) -> None:
@@ -67,7 +68,7 @@ class Resampled(Raster):
         if self._shift is not None:
             row, column = self._shift
             source = Window(window.row + row, window.column + column, window.height, window.width)
-            pixels_CHW[:], valid_HW[:] = self.raster.read(source)
+            self.raster.read_into(source, pixels_CHW, valid_HW)
             return
         rows_HW, columns_HW = self._positions(window)
         row, column = math.floor(rows_HW.min()), math.floor(columns_HW.min())
@@ -126,7 +127,7 @@ class Nearest(Resampled):
         if self._shift is not None:
             row, column = self._shift
             source = Window(window.row + row, window.column + column, window.height, window.width)
-            pixels_CHW[:], valid_HW[:] = self.raster.read_native(source)
+            self.raster.read_into(source, pixels_CHW, valid_HW)
             return
         rows_HW, columns_HW = self._positions(window)
         shape = (window.height, window.width)

@@ -13,7 +13,7 @@ from rsfm.raster.pair import open_pair
 from rsfm.raster.pair_sample import take_sample
 from rsfm.raster.reader import open_raster
 from rsfm.raster.resampled import Resampled
-from rsfm.raster.smoothing import MARGIN, move, smooth, smooth_beside
+from rsfm.raster.smoothing import MARGIN, move, smooth, smooth_and_beside
 from scipy import ndimage
 
 UTM = {"crs": "EPSG:32633", "transform": from_origin(500000, 5100000, 10, 10)}
@@ -222,4 +222,6 @@ def test_smoothing_beside_equals_moving_what_is_smoothed():
     smooth_CHW = np.zeros_like(pixels_CHW)
     smooth_CHW[:, 4:36, 4:46] = smooth(pixels_CHW, valid_HW, slice(4, 36, 1), slice(4, 46, 1))
     expected_CRS = move(smooth_CHW, valid_HW, 0.8, -0.6, *inside)
-    np.testing.assert_allclose(smooth_beside(pixels_CHW, valid_HW, 0.8, -0.6, *inside), expected_CRS, atol=1e-5)
+    smooth_CRS, moved_CRS = smooth_and_beside(pixels_CHW, valid_HW, 0.8, -0.6, *inside)
+    np.testing.assert_allclose(moved_CRS, expected_CRS, atol=1e-5)
+    np.testing.assert_array_equal(smooth_CRS, smooth(pixels_CHW, valid_HW, *inside))
