@@ -236,7 +236,7 @@ def theirs(case: Case, paths: list[Path], steps: int, warm: int, device: str) ->
 def apart(side: str, name: str, folder: Path, options: argparse.Namespace) -> Speed:
     """Measure one side in a process of its own."""
     command = [sys.executable, __file__, "--side", side, "--methods", name, "--folder", str(folder)]
-    command += ["--device", options.device, "--steps", str(options.steps)]
+    command += ["--device", options.device, "--steps", str(steps_of(name, options))]
     environment = dict(os.environ)
     if side == "theirs":  # whose threads wait as torch has them wait; importing rsfm has told ours
         for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
@@ -271,14 +271,19 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of few steps")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=0, help="that are measured; 0 takes 12, or 60 on a GPU")
+    parser.add_argument("--steps", type=int, default=0, help="that are measured; 0 takes about ten seconds' worth")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.rounds = 1 if options.quick else options.rounds
-    options.steps = options.steps or (60 if options.device == "cuda" else 4 if options.quick else 12)
     return options
+
+
+def steps_of(name: str, options: argparse.Namespace) -> int:
+    """Return how many steps are measured: more of MAE, whose steps are short."""
+    usual = 60 if options.device == "cuda" else 4 if options.quick else 12
+    return options.steps or usual * (4 if name == "mae" else 1)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -287,10 +292,10 @@ def measure(options: argparse.Namespace) -> None:
     (name,), warm = options.methods, 2 if options.device == "cpu" else 15
     case, paths = make_case(name, options.device), sorted(options.folder.glob("*.tif"))
     if options.side == "theirs":
-        speed = theirs(case, paths, options.steps, warm, options.device)
+        speed = theirs(case, paths, steps_of(name, options), warm, options.device)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            speed = ours(case, paths, Path(folder), options.steps, warm, options.device)
+            speed = ours(case, paths, Path(folder), steps_of(name, options), warm, options.device)
     print(json.dumps(speed))
 
 
@@ -302,7 +307,8 @@ def main() -> None:
         torch.set_num_threads(CORES)
     if options.side:
         return measure(options)
-    print(f"{options.device}, {options.rounds} round(s) of {options.steps} steps")
+    steps = ", ".join(f"{name} {steps_of(name, options)}" for name in options.methods)
+    print(f"{options.device}, {options.rounds} round(s), steps a round: {steps}")
     with tempfile.TemporaryDirectory() as folder:
         write_rasters(Path(folder), 4, 1024 if options.device == "cpu" else 4096)
         for name in options.methods:
