@@ -1,17 +1,20 @@
 """A GeoTIFF that grows by whole rows of blocks and can be read at any moment: what is missing reads as nodata.
 
-GDAL encodes each row of blocks as a small file in memory; its blocks are appended here, then entered in the tables of
-the head, which have their full size from the start. Nothing is written twice, so a file that lost its process holds all
-rows that were entered; `cut` takes it back to one of them.
+GDAL encodes each row of blocks as a small file in memory; where no predictor is used, libdeflate does, a fifth faster
+and to the same bytes. The blocks are appended here, then entered in the tables of the head, which have their full size
+from the start. Nothing is written twice, so a file that lost its process holds all rows that were entered; `cut` takes
+it back to one of them.
 """
 
 import os
 import struct
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
@@ -26,6 +29,8 @@ BLOCK_BYTES, ROW_OF_BLOCKS_BYTES = 2**23, 2**28
 """Blocks are smaller where one of them, or a row of them, would be larger."""
 
 
+LEVEL = 1
+"""Of DEFLATE: higher ones take several times as long and save little."""
 LEADER, TRAILER = 4, 4
 """Bytes before and after each block, its size and its last bytes again, as GDAL's cloud-optimised layout has them."""
 
@@ -45,6 +50,7 @@ class BlockFile:
     Attributes:
         block: side of the blocks.
         end: bytes of the file.
+        digest: checksum of all after the head; None when some of it was not written by this object.
         data_start: where the head ends.
         tags: of its directory.
     """
@@ -81,6 +87,7 @@ class BlockFile:
         if not go_on:
             self._file.write(head.data)
         self.end = self._file.seek(0, os.SEEK_END)
+        self.digest: int | None = None if go_on else 0
         self._offsets, self._sizes = (self._read_table(tag) for tag in (tiff.TILE_OFFSETS, tiff.TILE_SIZES))
 
     def append(self, index: int, rows_CHW: NDArray[Any]) -> None:
@@ -90,9 +97,9 @@ class BlockFile:
         for column, data in enumerate(_encode(rows_CHW, self.kind, self.block)):
             if len(data):
                 offsets[column], sizes[column] = self.end + LEADER, len(data)
-                self._file.write(struct.pack("<I", len(data)))
-                self._file.write(data)
-                self._file.write(data[-TRAILER:])
+                for piece in (struct.pack("<I", len(data)), data, data[-TRAILER:]):
+                    self._file.write(piece)
+                    self.digest = None if self.digest is None else zlib.crc32(piece, self.digest)
                 self.end += LEADER + len(data) + TRAILER
         self._enter(index, offsets, sizes)
 
@@ -110,6 +117,7 @@ class BlockFile:
             other._file.seek(first)
             self._file.seek(self.end)
             self._file.write(other._file.read(count))
+            self.digest = None
             offsets = np.where(offsets > 0, offsets + np.uint64(self.end) - np.uint64(first), np.uint64(0))
             self.end += count
         self._enter(index, offsets, sizes)
@@ -125,7 +133,7 @@ class BlockFile:
             empty = np.zeros(self._across, np.uint64)
             self._enter(index, empty, empty)
         self._file.truncate(end)
-        self.end = end
+        self.end, self.digest = end, None
 
     def close(self) -> None:
         self._file.close()
@@ -162,8 +170,11 @@ def choose_block(kind: type[RasterKind], grid: Grid, bands: int) -> int:
     return block
 
 
-def _encode(rows_CHW: NDArray[Any], kind: type[RasterKind], block: int) -> list[memoryview]:
-    """Let GDAL encode a row of blocks; one that holds nodata alone is empty."""
+def _encode(rows_CHW: NDArray[Any], kind: type[RasterKind], block: int) -> Sequence[bytes | memoryview]:
+    """Encode a row of blocks; one that holds nodata alone is empty."""
+    if kind.predictor == 1 and not kind.bits:
+        starts = range(0, rows_CHW.shape[2], block)
+        return [_encode_plain(rows_CHW[:, :, left : left + block], kind, block) for left in starts]
     with MemoryFile() as memory:
         with _create(memory, kind, rows_CHW.shape, block) as dataset:
             dataset.write(rows_CHW)
@@ -171,6 +182,18 @@ def _encode(rows_CHW: NDArray[Any], kind: type[RasterKind], block: int) -> list[
     tags = tiff.read_directory(data)
     offsets, sizes = tiff.integers(tags[tiff.TILE_OFFSETS]), tiff.integers(tags[tiff.TILE_SIZES])
     return [data[offset : offset + size] for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
+
+
+def _encode_plain(part_CHW: NDArray[Any], kind: type[RasterKind], block: int) -> bytes:
+    """Encode a block without a predictor; what lies outside the raster is nodata."""
+    bands, height, width = part_CHW.shape
+    if (part_CHW == kind.nodata).all():
+        return b""
+    block_HWC = np.empty((block, block, bands), np.dtype(kind.dtype).newbyteorder("<"))
+    if (height, width) != (block, block):
+        block_HWC[:] = kind.nodata
+    block_HWC[:height, :width] = part_CHW.transpose(1, 2, 0)
+    return bytes(imagecodecs.deflate_encode(block_HWC, level=LEVEL))  # type: ignore[arg-type]
 
 
 def _template(kind: type[RasterKind], grid: Grid, bands: int, block: int, look: Look) -> dict[int, tiff.Tag]:
@@ -203,7 +226,7 @@ def _create(memory: MemoryFile, kind: type[RasterKind], shape: tuple[int, ...], 
             blockxsize=block,
             blockysize=block,
             compress="deflate",
-            zlevel=1,
+            zlevel=LEVEL,
             predictor=kind.predictor,
             interleave="pixel",
             photometric="minisblack",

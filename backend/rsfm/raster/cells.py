@@ -3,10 +3,9 @@
 A cell never changes what is read, only how often a block is decoded.
 """
 
-import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -37,11 +36,21 @@ class Cells(NamedTuple):
         top, left = self.rows[row], self.columns[column]
         return Window(top, left, self.rows[row + 1] - top, self.columns[column + 1] - left)
 
-    def touched(self, window: Window) -> Iterator[tuple[int, int]]:
-        """Return row and column of the cells that share a pixel with a window."""
-        rows = _span(self.rows, window.row, window.row + window.height)
-        columns = _span(self.columns, window.column, window.column + window.width)
-        return itertools.product(rows, columns)
+    def down(self, window: Window) -> "list[Shared]":
+        """Return what a window shares with each row of cells that it touches."""
+        return _shared(self.rows, window.row, window.height)
+
+    def across(self, window: Window) -> "list[Shared]":
+        """Return what a window shares with each column of cells that it touches."""
+        return _shared(self.columns, window.column, window.width)
+
+
+class Shared(NamedTuple):
+    """Along an axis: the number of a cell, the part of a window that it shows, and which part of the cell that is."""
+
+    number: int
+    here: slice
+    there: slice
 
 
 def find_cells(dataset: Any, pixel_bytes: int) -> Cells | None:
@@ -150,5 +159,11 @@ def _cuts(size: int, axes: Iterable[_Axis]) -> tuple[int, ...]:
     return (*kept, size)
 
 
-def _span(cuts: tuple[int, ...], start: int, end: int) -> range:
-    return range(max(bisect_right(cuts, start) - 1, 0), min(bisect_left(cuts, end), len(cuts) - 1))
+def _shared(cuts: tuple[int, ...], start: int, length: int) -> list[Shared]:
+    """Return the cells that pixels from `start` on touch."""
+    end, found = start + length, []
+    for number in range(max(bisect_right(cuts, start) - 1, 0), min(bisect_left(cuts, end), len(cuts) - 1)):
+        low, high = max(start, cuts[number]), min(end, cuts[number + 1])
+        here, there = slice(low - start, high - start), slice(low - cuts[number], high - cuts[number])
+        found.append(Shared(number, here, there))
+    return found

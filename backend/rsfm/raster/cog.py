@@ -1,11 +1,12 @@
 """Makes a cloud-optimised GeoTIFF of a block file: a pyramid while the file grows, then all blocks, as they are.
 
-Nothing is encoded twice. The file is read once, to make the pyramid and to prove that it holds what was written.
+Nothing is encoded twice. All blocks are read once when they are put together, which proves that they are what was
+written; rows of an earlier start are decoded for the pyramid, which proves the same of them.
 """
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,44 +34,74 @@ class Written(NamedTuple):
 
 
 class Pyramid:
-    """The pyramid of a block file, made while the file grows: its rows are read back, which proves that they are there.
+    """The pyramid of a block file, made while the file grows.
 
     Its levels are files beside it, until `close`.
     """
 
     def __init__(self, source: BlockFile) -> None:
         """Plan the levels; their files are made with the first rows."""
-        self._source, self._followed = source, 0
+        self._source, self._followed, self._unread = source, 0, 0
         self._places = _places_of_levels(source)
         self.levels: list[BlockFile] = []
         self._waiting: list[NDArray[Any] | None] = [None] * len(self._places)
         self._done = [0] * len(self._places)
 
-    def follow(self, rows: Sequence[Written], most: int, check: Check = lambda: None) -> None:
-        """Take some of the rows that were not taken yet.
+    def take(self, rows_CHW: NDArray[Any], rows: Sequence[Written], most: int) -> None:
+        """Take the last of the rows, which were written just now; after an earlier start, what lies above goes first.
 
         Args:
             rows: all rows of the source, from the top, as they were written.
             most: how many of them are taken.
-            check: is called often, and may raise to end the work.
 
         Raises:
             OSError: the disk is full, or rows do not read back as they were written.
         """
-        if not (new := rows[self._followed : self._followed + most]):
+        if self._source.digest is None or self._followed < len(rows) - 1:
+            return self.follow(rows, most)
+        self._make_levels()
+        self._add(0, rows_CHW)
+        self._followed = self._unread = len(rows)
+        return None
+
+    def follow(self, rows: Sequence[Written], most: int, check: Check = lambda: None) -> None:
+        """Take some of the rows that were not taken yet, from the file.
+
+        Args:
+            check: is called often, and may raise to end the work.
+        """
+        new = rows[self._followed : self._followed + most]
+        self._make_levels()
+        for rows_CHW in self._read_back(new, check):
+            self._add(0, rows_CHW)
+            self._followed += 1
+
+    def prove(self, rows: Sequence[Written], check: Check) -> None:
+        """Read what was taken unread, if the checksum of the file's bytes will not prove it.
+
+        Raises:
+            OSError: rows do not read back as they were written.
+        """
+        if self._source.digest is None:
+            for _ in self._read_back(rows[: self._unread], check):
+                pass
+
+    def _read_back(self, rows: Sequence[Written], check: Check) -> Iterator[NDArray[Any]]:
+        if not rows:
             return
+        self._source.flush()
+        with rasterio.open(self._source.path) as dataset:
+            for row, height, expected in rows:
+                check()
+                rows_CHW = dataset.read(window=((row, row + height), (0, self._source.grid.width)))
+                if checksum(rows_CHW) != expected:
+                    raise OSError(f"rows {row} to {row + height} do not read back as they were written")
+                yield rows_CHW
+
+    def _make_levels(self) -> None:
         source = self._source
         for path, grid in self._places[len(self.levels) :]:
             self.levels.append(BlockFile(path, source.kind, grid, source.bands, block=source.block))
-        source.flush()
-        with rasterio.open(source.path) as dataset:
-            for row, height, expected in new:
-                check()
-                rows_CHW = dataset.read(window=((row, row + height), (0, source.grid.width)))
-                if checksum(rows_CHW) != expected:
-                    raise OSError(f"rows {row} to {row + height} do not read back as they were written")
-                self._add(0, rows_CHW)
-                self._followed += 1
 
     def finish(self) -> None:
         """Write what does not fill a row of blocks."""
@@ -116,6 +147,7 @@ def make_cog(source: BlockFile, rows: Sequence[Written], pyramid: Pyramid, targe
         OSError: the disk is full, or rows do not read back as they were written.
     """
     pyramid.follow(rows, len(rows), check)
+    pyramid.prove(rows, check)
     pyramid.finish()
     _assemble([source, *pyramid.levels], target, check)
 
@@ -174,11 +206,13 @@ def _copy_blocks(file: BlockFile, out: Any, check: Check) -> None:
     file.sync()
     with open(file.path, "rb") as blocks:
         blocks.seek(file.data_start)
-        left = file.end - file.data_start
+        left, digest = file.end - file.data_start, 0
         while left:
             check()
             data = blocks.read(min(left, COPY_BYTES))
             if not data:
                 raise OSError(f"'{file.path.name}' is shorter than it was")
             out.write(data)
-            left -= len(data)
+            left, digest = left - len(data), zlib.crc32(data, digest)
+        if file.digest not in (None, digest):
+            raise OSError(f"'{file.path.name}' does not read back as it was written")

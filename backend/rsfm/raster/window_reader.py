@@ -10,7 +10,7 @@ Shape letters: C bands, H rows, W columns.
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
@@ -32,6 +32,8 @@ FREE_SHARE = 0.25
 SPARE = 1.15
 """Of what is needed for all cells, for those at edges and for validity."""
 THREADS = 2
+FEW_PIECES = 128
+"""Of windows, that are copied in one thread: less work than to wake another."""
 OPEN_FILES = 64
 """Rasters whose handles are kept open; beyond them, those of the one used longest ago are closed."""
 ENOUGH = 0.5
@@ -91,7 +93,7 @@ class WindowReader:
         self.disk, self.memory_bytes = disk, memory_bytes
         self.decoded_seconds, self.decoded_bytes = 0.0, 0
         self._cache = CellCache(memory_bytes, keep_all)
-        self._pool = ThreadPoolExecutor(threads, "window-reader")
+        self._threads, self._pool = threads, ThreadPoolExecutor(threads, "window-reader")
         self._local = threading.local()
         self._used: OrderedDict[Raster, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -147,20 +149,24 @@ class WindowReader:
             if rest > 1:
                 averages.append((whole, rest, patch))
         for raster, window, patch in plain:
-            if window.intersection(raster.grid.window) != window:
-                patch.pixels_CHW[:], patch.valid_HW[:] = 0, False
+            inside = window.intersection(raster.grid.window)
+            patch.valid_HW[:] = inside == window
+            if inside != window:
+                patch.pixels_CHW[:] = 0
+                patch.valid_HW[_slices(inside, window)] = True
         self._fill_all(_plan(plain))
         self._wait([self._pool.submit(_average, *task) for task in averages])
         return patches
 
     def _fill_all(self, tasks: "Sequence[_Task]") -> None:
-        """Copy the cells that are kept, while the threads decode the others."""
-        kept = [self._cache.get((task.raster.key, task.cell)) if task.cached else None for task in tasks]
-        rest = [task for task, cell in zip(tasks, kept, strict=True) if cell is None]
+        """Decode cells in the threads, and copy those that are kept here and in threads that have nothing to decode."""
+        found = [(self._cache.get((task.raster.key, task.cell)) if task.cached else None, task) for task in tasks]
+        rest = [task for cell, task in found if cell is None]
+        kept = deque((cell, task) for cell, task in found if cell is not None)
         coming = [self._pool.submit(self._fill, task) for task in rest] if len(rest) > 1 else []
-        for task, cell in zip(tasks, kept, strict=True):
-            if cell is not None:
-                _copy_all(cell, task)
+        if sum(len(task.pieces) for _, task in kept) > FEW_PIECES:
+            coming += [self._pool.submit(_copy_waiting, kept) for _ in range(self._threads - 1)]
+        _copy_waiting(kept)
         if len(rest) == 1:  # not worth waking a thread
             self._fill(rest[0])
         self._wait(coming)
@@ -177,9 +183,10 @@ class WindowReader:
         try:
             found = self._decode(task.raster, task.cell, task.cached)
         except UserError:  # only windows that show the damaged part of the cell are refused
-            for window, patch in task.pieces:
-                part = window.intersection(task.cell)
-                _copy(Cell(*task.raster.read_native(part)), part, window, patch)
+            for piece in task.pieces:
+                rows, columns = piece.there
+                part = Window(task.cell.row + rows.start, task.cell.column + columns.start, *_lengths(piece.there))
+                _copy(Cell(*task.raster.read_native(part)), piece._replace(there=(slice(None), slice(None))))
             return
         _copy_all(found, task)
 
@@ -223,15 +230,20 @@ class WindowReader:
             oldest.release()
 
 
-class _Piece(NamedTuple):
-    """A window, in pixels of its raster, and the arrays to fill."""
+Part = tuple[slice, slice]
+"""Rows and columns of an array."""
 
-    window: Window
+
+class _Piece(NamedTuple):
+    """The arrays of a window, which part of them a cell shows, and which part of the cell that is."""
+
     patch: Patch
+    here: Part
+    there: Part
 
 
 class _Task(NamedTuple):
-    """A cell, the windows that show it, and whether it may be kept."""
+    """A cell, the pieces of windows that it shows, and whether it may be kept."""
 
     raster: Raster
     cell: Window
@@ -241,19 +253,26 @@ class _Task(NamedTuple):
 
 def _plan(wanted: Sequence[tuple[Raster, Window, Patch]]) -> list[_Task]:
     """Return the cells to decode, raster by raster and row by row, each with the windows that show it."""
-    by_raster: dict[Raster, list[_Piece]] = {}
+    by_raster: dict[Raster, list[tuple[Window, Patch]]] = {}
     for raster, window, patch in wanted:
-        by_raster.setdefault(raster, []).append(_Piece(window, patch))
+        by_raster.setdefault(raster, []).append((window, patch))
     tasks = []
-    for raster, pieces in by_raster.items():
+    for raster, windows in by_raster.items():
         cells = raster.cells()
         if cells is None:
-            tasks += [_Task(raster, piece.window, [piece], False) for piece in pieces]
+            for window, patch in windows:
+                part = window.intersection(raster.grid.window)
+                if part.height and part.width:
+                    piece = _Piece(patch, _slices(part, window), _slices(part, part))
+                    tasks.append(_Task(raster, part, [piece], False))
             continue
         shown: dict[tuple[int, int], list[_Piece]] = {}
-        for piece in pieces:
-            for place in cells.touched(piece.window):
-                shown.setdefault(place, []).append(piece)
+        for window, patch in windows:
+            across = cells.across(window)
+            for row, high_here, high_there in cells.down(window):
+                for column, wide_here, wide_there in across:
+                    piece = _Piece(patch, (high_here, wide_here), (high_there, wide_there))
+                    shown.setdefault((row, column), []).append(piece)
         tasks += [_Task(raster, cells.window(*place), shown[place], True) for place in sorted(shown)]
     return tasks
 
@@ -262,20 +281,35 @@ def _allocate(request: Request) -> Patch:
     return Patch(np.empty(request.shape, request.raster.dtype), np.empty(request.shape[1:], bool))
 
 
-def _copy_all(found: Cell, task: _Task) -> None:
-    for window, patch in task.pieces:
-        _copy(found, task.cell, window, patch)
+def _copy_waiting(kept: "deque[tuple[Cell, _Task]]") -> None:
+    """Copy cells until none waits; several threads may do so."""
+    while kept:
+        try:
+            cell, task = kept.popleft()
+        except IndexError:  # another thread was faster
+            return
+        _copy_all(cell, task)
 
 
-def _copy(found: Cell, cell: Window, window: Window, patch: Patch) -> None:
+def _copy_all(cell: Cell, task: _Task) -> None:
+    for piece in task.pieces:
+        _copy(cell, piece)
+
+
+def _copy(cell: Cell, piece: _Piece) -> None:
     """Copy what a cell and a window share."""
-    shared = cell.intersection(window)
-    there, here = _slices(shared, cell), _slices(shared, window)
-    patch.pixels_CHW[:, *here] = found.pixels_CHW[:, *there]
-    patch.valid_HW[here] = True if found.valid_HW is None else found.valid_HW[there]
+    patch, here, there = piece
+    patch.pixels_CHW[:, *here] = cell.pixels_CHW[:, *there]
+    if cell.valid_HW is not None:
+        patch.valid_HW[here] = cell.valid_HW[there]
 
 
-def _slices(part: Window, whole: Window) -> tuple[slice, slice]:
+def _lengths(part: Part) -> tuple[int, int]:
+    rows, columns = part
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _slices(part: Window, whole: Window) -> Part:
     """Return where a part lies in the arrays of a whole."""
     row, column = part.row - whole.row, part.column - whole.column
     return slice(row, row + part.height), slice(column, column + part.width)

@@ -226,7 +226,7 @@ class RasterWriter:
         self._file.append(self.row // self._file.block, rows_CHW)
         self._note(rows_CHW.shape[1], checksum(rows_CHW))
         if not self._is_share:  # whoever has all rows makes the pyramid
-            self._pyramid.follow(self._written, FOLLOWED)
+            self._pyramid.take(rows_CHW, self._written, FOLLOWED)
         if self._keeps and time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync()
 

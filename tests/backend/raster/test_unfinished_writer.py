@@ -9,7 +9,7 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
-from rsfm.errors import Cancelled, Stopped
+from rsfm.errors import Cancelled, Paused, Stopped, UserError
 from rsfm.output import RasterKind
 from rsfm.outputs.classes import Classes
 from rsfm.outputs.embedding import Embedding
@@ -167,3 +167,50 @@ def test_halving_is_what_one_would_do_by_hand(overviews, height, width, seed):
             assert valid.count(halved[0, row, column]) == max(valid.count(value) for value in valid)
         else:
             assert halved[0, row, column] == np.rint(np.mean(valid))
+
+
+def flip_a_bit(folder):
+    """Change a byte of the first row of blocks, as a failing disk does."""
+    path = folder / "rows" / "a.partial-rows.tif"
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", 1))
+    with open(path, "r+b") as file:
+        file.seek(offset + 1000)
+        byte = file.read(1)[0]
+        file.seek(offset + 1000)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_bytes_that_change_on_the_disk_are_noticed_when_the_file_is_published(tmp_path):
+    pixels = values(Classes, 1, 2048, 600)
+    (tmp_path / "rows").mkdir()
+    writer = RasterWriter(tmp_path / "a.tif", Classes, grid(2048, 600), unfinished=tmp_path / "rows")
+    writer.write(pixels[:, :1024])
+    writer._file.sync()
+    flip_a_bit(tmp_path)
+    writer.write(pixels[:, 1024:])
+    with pytest.raises(UserError, match="not read back as it was written"), writer:
+        pass
+    assert not (tmp_path / "a.tif").exists()
+
+
+def test_bytes_that_changed_since_an_earlier_start_are_noticed(tmp_path):
+    pixels = values(Classes, 1, 2048, 600)
+    with pytest.raises(Paused):
+        write(tmp_path, Classes, pixels, 1024, Paused(1024, 2048))
+    flip_a_bit(tmp_path)
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path, Classes, pixels, 2048)
+    assert not (tmp_path / "a.tif").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_pyramid_is_the_same_after_a_pause(tmp_path, kind):
+    """In one go it is made of the rows in memory, after a pause of those in the file."""
+    pixels = values(kind, 1, 3000, 1300)
+    (tmp_path / "paused").mkdir()
+    with pytest.raises(Paused):
+        write(tmp_path / "paused", kind, pixels, 1100, Paused(1024, 3000))
+    write(tmp_path / "paused", kind, pixels, 3000)
+    write(tmp_path, kind, pixels, 3000)
+    assert (tmp_path / "paused" / "a.tif").read_bytes() == (tmp_path / "a.tif").read_bytes()

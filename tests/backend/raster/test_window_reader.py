@@ -88,6 +88,18 @@ def test_every_window_is_that_read_alone(
             assert_same(requests, reader.read(requests))
 
 
+@pytest.mark.parametrize("kept", [0, 0.5, 1], ids=["none kept", "half kept", "all kept"])
+def test_many_windows_of_kept_cells_are_copied_by_several_threads(make_raster, kept):
+    path = make_raster(noise(), nodata=7, **LAYOUTS["tiles"])
+    random = np.random.default_rng(0)
+    with open_raster(str(path)) as raster, WindowReader(10**8, 3, keep_all=True) as reader:
+        if kept:
+            reader.read([Request(raster, Window(0, 0, int(210 * kept), 170))])
+        places = zip(random.integers(-20, 180, 400).tolist(), random.integers(-20, 150, 400).tolist(), strict=True)
+        requests = [Request(raster, Window(*place, 40, 30)) for place in places]
+        assert_same(requests, reader.read(requests))
+
+
 def make_mosaic(make_raster, pixels: np.ndarray, rows: Sequence[int], columns: Sequence[int]) -> Path:
     """Cut pixels into tiles, which overlap by nothing, and put them together again in a VRT."""
     sources = []

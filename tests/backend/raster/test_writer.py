@@ -49,6 +49,23 @@ def test_what_is_read_is_what_was_written_in_steps_of_any_height(tmp_path, shape
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
+@pytest.mark.parametrize("bands", [1, 3])
+def test_blocks_without_a_predictor_are_those_of_gdal_byte_for_byte(tmp_path, bands):
+    pixels = np.repeat(classes(512, 512), bands, axis=0)
+    write(tmp_path / "ours.tif", Classes, pixels, every(512))
+    shape = {"count": bands, "height": 512, "width": 512, "dtype": "uint8", "nodata": 255}
+    shape |= {"transform": grid(512, 512).transform}
+    layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "interleave": "pixel"}
+    with rasterio.open(
+        tmp_path / "gdal.tif", "w", driver="GTiff", compress="deflate", zlevel=1, **shape, **layout
+    ) as to:
+        to.write(pixels)
+    ours, gdal = ((tmp_path / name).read_bytes() for name in ("ours.tif", "gdal.tif"))
+    with rasterio.open(tmp_path / "gdal.tif") as file:
+        start, size = (int(file.get_tag_item(f"BLOCK_{what}_0_0", "TIFF", 1)) for what in ("OFFSET", "SIZE"))
+    assert gdal[start : start + size] in ours
+
+
 def test_the_caller_may_use_its_array_again(tmp_path):
     rows = np.zeros((1, 10, 600), np.uint8)
     with RasterWriter(tmp_path / "a.tif", Classes, grid(1000, 600)) as writer:
