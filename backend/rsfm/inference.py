@@ -135,8 +135,8 @@ class _Runner:
     def add(self, row: int, column: int, pixels_CSS: np.ndarray, valid_SS: np.ndarray) -> bool:
         """Put a tile into the batch, and tell whether the batch is full."""
         index = len(self._places)
-        np.copyto(self._pixels[self._slot][index].numpy(), pixels_CSS, casting="unsafe")
-        np.copyto(self._valid[self._slot][index].numpy(), valid_SS)
+        self._pixels[self._slot][index].copy_(torch.from_numpy(pixels_CSS))
+        self._valid[self._slot][index].copy_(torch.from_numpy(valid_SS))
         self._places.append((row, column))
         return len(self._places) == len(self._pixels[self._slot])
 
