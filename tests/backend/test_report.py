@@ -37,7 +37,7 @@ def test_the_head_names_the_device_where_a_network_ran_on_one(device, told, tmp_
     write_report(run, "Detect Change")
     text = (run / "report.html").read_text(encoding="utf-8")
     assert told in text
-    assert ("device" in text) == bool(device)
+    assert (", device" in text) == bool(device)
 
 
 def test_columns_of_a_confusion_are_classes_and_those_of_scores_have_titles(tmp_path):
