@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from qgis.core import (
+    QgsBasicNumericFormat,
     QgsCategorizedSymbolRenderer,
+    QgsColorRampLegendNodeSettings,
     QgsColorRampShader,
     QgsFillSymbol,
     QgsGradientColorRamp,
@@ -27,7 +29,7 @@ from qgis.PyQt.QtGui import QColor
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
 VIRIDIS = ("#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725")
 CHANGED = "#e6007e"  # of no class: not one of Okabe and Ito's
-LEGEND_STEPS = 5
+LEGEND_STEPS, LEGEND_DIGITS = 5, 3
 LOWEST = -3.5e38  # below what a float32 can be
 
 
@@ -54,19 +56,29 @@ def paint_classes(layer: QgsRasterLayer, classes: Sequence[Class]) -> None:
 
 
 def paint_ramp(layer: QgsRasterLayer, low: float, high: float, band: int = 1) -> None:
-    """Show one band in viridis."""
+    """Show one band in viridis; the legend gives the ends in three significant digits."""
     stops = [
         QgsGradientStop(index / (len(VIRIDIS) - 1), QColor(VIRIDIS[index])) for index in range(1, len(VIRIDIS) - 1)
     ]
     ramp = QgsGradientColorRamp(QColor(VIRIDIS[0]), QColor(VIRIDIS[-1]), False, stops)
     colours = QgsColorRampShader(low, high, ramp)
     colours.classifyColorRamp(LEGEND_STEPS)
+    colours.setLegendSettings(_legend_settings())
     shader = QgsRasterShader()
     shader.setRasterShaderFunction(colours)
     renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), band, shader)
     renderer.setClassificationMin(low)
     renderer.setClassificationMax(high)
     layer.setRenderer(renderer)
+
+
+def _legend_settings() -> QgsColorRampLegendNodeSettings:
+    numbers = QgsBasicNumericFormat()
+    numbers.setRoundingType(QgsBasicNumericFormat.RoundingType.SignificantFigures)
+    numbers.setNumberDecimalPlaces(LEGEND_DIGITS)
+    settings = QgsColorRampLegendNodeSettings()
+    settings.setNumericFormat(numbers)
+    return settings
 
 
 def hide_up_to(layer: QgsRasterLayer, cut: float | None) -> None:

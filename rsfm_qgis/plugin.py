@@ -79,6 +79,7 @@ class Plugin(QObject):
         self._add_actions(self.dock)
         self._pair = PairAction(self._iface, self.dock.compare, self)
         self._swipe = SwipeAction(self._iface, self._pair.pair, self)
+        self.dock.offer_swipe(self._swipe)
         self._shares = ShareLegend(QgsProject.instance(), self._iface.layerTreeView(), self)
 
     def unload(self) -> None:

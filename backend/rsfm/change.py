@@ -6,8 +6,6 @@ of the magnitude of the whole. Objects are those of the area: one that its edge 
 Shape letters: H rows, W columns, N objects.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,12 +23,11 @@ from rsfm.change_findings import (
     switched,
     why_no_polygons,
 )
-from rsfm.differences.checking import report_arrows, shift_result, stage
-from rsfm.differences.findings import Finding, Measured, as_table, find_all
+from rsfm.differences.checking import report_arrows, shift_result, stage, tell_alignment
+from rsfm.differences.findings import Finding, Measured, alignment, as_table, find_all
 from rsfm.differences.gate import gate_of
-from rsfm.differences.opening import Described, describe, open_dates
+from rsfm.differences.opening import describe, open_aligned
 from rsfm.differences.shares import MagnitudeCounter
-from rsfm.differences.shift import Shift, measure_shift
 from rsfm.differences.shown_changes import keep_changes
 from rsfm.differences.shown_pair import keep_pair
 from rsfm.errors import UserError
@@ -91,7 +88,7 @@ def detect_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
         UserError: the two rasters cannot be compared.
     """
     described = describe(config)
-    with _aligned(config, described, run) as (pair, shift):
+    with open_aligned(config, described, stage(run, 0, 0.1, "Looking for a shift")) as (pair, shift):
         for note in pair.notes:
             run.warning(note)
         scene = Scene(pair, config.model, config.level, check=run.check)
@@ -102,7 +99,8 @@ def detect_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
         correlations = band_correlations(sample.before_CN, sample.after_CN)
         measured = Measured(sample.counts, correlations, gate_of(sample), shift, config.correct_shift)
         found = find_all(config, described, pair, measured)
-        _tell(found, switched(config, measured), config.correct_shift, run)
+        _tell(found, switched(config, measured), run)
+        tell_alignment(alignment(shift, config.correct_shift), config.correct_shift, run)
         keep_pair(run, pair, found, measured)
         layer, others = _fit(task, sample, measured)
         del sample  # as large as everything that follows
@@ -117,31 +115,15 @@ def detect_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
     return _result(layer, measured, found, extent, text)
 
 
-@contextmanager
-def _aligned(config: DetectChangeConfig, described: Described, run: Run) -> Iterator[tuple[Pair, Shift]]:
-    """Open the pair and look for a shift; with it corrected if that is asked for and certain."""
-    with open_dates(config, described) as pair:
-        shift = measure_shift(pair, stage(run, 0, 0.1, "Looking for a shift"))
-        if not (config.correct_shift and shift.verdict == "shifted"):
-            yield pair, shift
-            return
-    with open_dates(config, described, shift) as pair:
-        yield pair, shift
-
-
-def _tell(found: list[Finding], switch: str, correct: bool, run: Run) -> None:
-    """Warn of what is worth acting on, and say whether the alignment could be verified.
+def _tell(found: list[Finding], switch: str, run: Run) -> None:
+    """Warn of what is worth acting on, the alignment aside.
 
     Args:
         switch: why another magnitude than usual is shown.
-        correct: whether a shift was to be corrected, which is impossible where it is unknown.
     """
     for finding in found:
-        if finding.state == "warning":
+        if finding.state == "warning" and finding.topic != "Alignment":
             run.warning(f"{finding.text} {switch if finding.topic == 'Likeness' else ''}".strip())
-    for finding in found:
-        if finding.topic == "Alignment" and finding.state != "warning":
-            (run.warning if correct and finding.state == "unknown" else run.note)(finding.text)
 
 
 def _fit(task: Task, sample: PairSample, measured: Measured) -> tuple[Layer, list[tuple[str, Layer]]]:

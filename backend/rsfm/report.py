@@ -51,6 +51,7 @@ def _told(record: Record) -> list[tuple[str, str]]:
 
 
 def _when(run: dict[str, Any]) -> str:
-    device = run.get("device", "no device")
+    """Say how the run ended, when, on which device, if a network ran on one, and by which version."""
+    device = f", device {run['device']}" if run.get("device") else ""
     ended = run.get("ended", "").replace("T", " ")[:16]
-    return f"{run['state'].capitalize()} on {ended} UTC, device {device}, RSFM {run['version']}."
+    return f"{run['state'].capitalize()} on {ended} UTC{device}, RSFM {run['version']}."

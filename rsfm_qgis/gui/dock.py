@@ -22,6 +22,7 @@ from rsfm_qgis.schema import Job, jobs, words
 
 if TYPE_CHECKING:
     from rsfm_qgis.gui.labelling_bar import LabellingBar
+    from rsfm_qgis.gui.swipe_action import SwipeAction
 
 IMAGERY = "imagery"
 LABELLED = "finetune"
@@ -41,6 +42,7 @@ class Dock(QgsDockWidget):
         self._workspace = workspace
         self._of_run: dict[str, str] = {}
         self.labelling: LabellingBar | None = None
+        self._swipe: SwipeAction | None = None
         self.results = Results(workspace, message_bar, self)
         self.chip = DeviceChip(workspace.client, open_options)
         self.tabs = QTabWidget()
@@ -74,6 +76,12 @@ class Dock(QgsDockWidget):
         panel.form.set_values({"before": before, "after": after})
         panel.run()
 
+    def offer_swipe(self, swipe: SwipeAction) -> None:
+        """Let the forms that name two dates compare them by swiping."""
+        self._swipe = swipe
+        for panel in self.panels.values():
+            self._add_swipe(panel)
+
     def open_imagery(self) -> ImageryPage:
         """Show the page of the collections."""
         self.tabs.setCurrentWidget(self.imagery)
@@ -103,7 +111,16 @@ class Dock(QgsDockWidget):
 
             self.labelling = LabellingBar(panel, self._workspace, self.results)
             panel.add_bar(self.labelling)
+        self._add_swipe(panel)
         return panel
+
+    def _add_swipe(self, panel: JobPanel) -> None:
+        if self._swipe is None:
+            return
+        from rsfm_qgis.gui.swipe_bar import SwipeBar, names_two_dates  # QGIS starts without it
+
+        if names_two_dates(panel.form):
+            panel.add_bar(SwipeBar(panel.form, self._swipe))
 
     def _lay_out(self) -> None:
         self.tabs.setDocumentMode(True)

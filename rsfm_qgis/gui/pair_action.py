@@ -8,12 +8,9 @@ from typing import Any, Callable
 
 from qgis.core import QgsRasterLayer
 from qgis.PyQt.QtCore import QObject, Qt
-from qgis.PyQt.QtGui import QIcon
-from qgis.PyQt.QtWidgets import QAction
 
-from rsfm_qgis import paths
-from rsfm_qgis.compatibility import RASTER_LAYER
 from rsfm_qgis.dates import read_moment
+from rsfm_qgis.gui.layer_action import LayerAction
 
 DAY = re.compile(r"(?<!\d)(?:19|20)\d{2}([-._]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)")
 YEAR = re.compile(r"(?<!\d)(?:19|20)\d{2}(?!\d)")
@@ -30,23 +27,15 @@ class PairAction(QObject):
             compare: starts the comparison of two sources, the earlier first.
         """
         super().__init__(parent)
-        self._iface, self._compare = iface, compare
-        self._tree = iface.layerTreeView()
-        self.action = QAction(QIcon(paths.icon("change")), self.tr("Detect Change"), self)
-        self.action.setObjectName("rsfm_compare_selected")
+        self._compare, self._tree = compare, iface.layerTreeView()
+        self._placed = LayerAction(iface, "rsfm_compare_selected", "change", self.tr("Detect Change"), self.look)
+        self.action = self._placed.action
         self.action.triggered.connect(self._run)
-        iface.addToolBarIcon(self.action)
-        iface.addCustomActionForLayerType(self.action, "", RASTER_LAYER, True)
-        self._selection = self._tree.selectionModel()
-        self._selection.selectionChanged.connect(self.look)
         self.look()
 
     def remove(self) -> None:
         """Take the action away."""
-        self._selection.selectionChanged.disconnect(self.look)
-        self._iface.removeToolBarIcon(self.action)
-        self._iface.removeCustomActionForLayerType(self.action)
-        self.action.deleteLater()
+        self._placed.remove()
 
     def look(self, *_: Any) -> None:
         """Say whether the action can be used, and what it would do."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 from qgis.core import QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QObject, QTimer
-from qgis.PyQt.QtGui import QIcon
-from qgis.PyQt.QtWidgets import QAction
 
-from rsfm_qgis import paths
-from rsfm_qgis.compatibility import RASTER_LAYER
+from rsfm_qgis.gui.layer_action import LayerAction
 from rsfm_qgis.gui.layer_choice import same_file
 from rsfm_qgis.gui.swipe_tool import SwipeTool
 from rsfm_qgis.layers import RUN_PROPERTY
@@ -34,15 +32,11 @@ class SwipeAction(QObject):
         self._iface, self._selected = iface, selected
         self._tree = iface.layerTreeView()
         self.tool = SwipeTool(iface.mapCanvas())
-        self.action = QAction(QIcon(paths.icon("swipe")), self.tr("Compare by Swiping"), self)
-        self.action.setObjectName("rsfm_swipe")
+        self._placed = LayerAction(iface, "rsfm_swipe", "swipe", self.tr("Compare by Swiping"), self.look)
+        self.action = self._placed.action
         self.action.setCheckable(True)
         self.action.triggered.connect(self._run)
         self.tool.ended.connect(self._show_ended)
-        iface.addToolBarIcon(self.action)
-        iface.addCustomActionForLayerType(self.action, "", RASTER_LAYER, True)
-        self._selection = self._tree.selectionModel()
-        self._selection.selectionChanged.connect(self.look)
         self.look()
 
     def remove(self) -> None:
@@ -50,10 +44,7 @@ class SwipeAction(QObject):
         self.tool.ended.disconnect(self._show_ended)
         self.tool.close()
         self.tool.deleteLater()
-        self._selection.selectionChanged.disconnect(self.look)
-        self._iface.removeToolBarIcon(self.action)
-        self._iface.removeCustomActionForLayerType(self.action)
-        self.action.deleteLater()
+        self._placed.remove()
 
     def look(self, *_: Any) -> None:
         """Say whether the action can be used, and what it would do."""
@@ -71,6 +62,15 @@ class SwipeAction(QObject):
                 self.tr("Select two raster layers, or a layer of a run that has compared two, to swipe between them")
             )
 
+    def compare(self, layers: Sequence[QgsRasterLayer]) -> None:
+        """Compare two layers, whatever is selected, the earlier first; none ends the comparison."""
+        if len(layers) == 2:
+            self.tool.compare(*layers)
+        elif self.tool.item is not None:
+            self.tool.finish()
+        self.action.setChecked(self.tool.item is not None)
+        self.look()
+
     def pair(self) -> list[QgsRasterLayer]:
         """Return the two rasters that would be compared, the earlier first; none where it is not clear which."""
         return self._selected() or self._of_run()
@@ -84,23 +84,10 @@ class SwipeAction(QObject):
         if group is None:
             return []
         config = read_config(Path(group.customProperty(RUN_PROPERTY)))
-        layers = [layer for layer in project.mapLayers().values() if isinstance(layer, QgsRasterLayer)]
-        found = [
-            next((layer for layer in layers if layer.isValid() and same_file(layer.source(), str(path))), None)
-            for path in (config.get("before"), config.get("after"))
-            if path
-        ]
-        rasters = [layer for layer in found if layer is not None]
-        return rasters if len(rasters) == 2 else []
+        return layers_of([config.get("before"), config.get("after")])
 
     def _run(self, is_on: bool) -> None:
-        found = self.pair() if is_on else []
-        if len(found) == 2:
-            self.tool.compare(*found)
-        elif self.tool.item is not None:
-            self.tool.finish()
-        self.action.setChecked(self.tool.item is not None)
-        self.look()
+        self.compare(self.pair() if is_on else [])
 
     def _show_ended(self) -> None:
         self.action.setChecked(False)
@@ -111,3 +98,15 @@ class SwipeAction(QObject):
         """Give the map a tool again if the comparison left it without one."""
         if self._iface.mapCanvas().mapTool() is None:
             self._iface.actionPan().trigger()
+
+
+def layers_of(sources: Sequence[Any]) -> list[QgsRasterLayer]:
+    """Return the layers of the project that show two rasters, in order; none where one of them is no layer."""
+    layers = [layer for layer in QgsProject.instance().mapLayers().values() if isinstance(layer, QgsRasterLayer)]
+    found = [
+        next((layer for layer in layers if layer.isValid() and same_file(layer.source(), str(source))), None)
+        for source in sources
+        if source
+    ]
+    rasters = [layer for layer in found if layer is not None]
+    return rasters if len(rasters) == 2 else []

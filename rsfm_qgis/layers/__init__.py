@@ -21,6 +21,7 @@ RUN_PROPERTY = "rsfm/run"
 RANK_PROPERTY = "rsfm/rank"
 KIND_PROPERTY = "rsfm/kind"
 PREVIEW_PROPERTY = "rsfm/preview"
+PICTURE = "embedding_picture"
 RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
 VECTOR_SUFFIXES = {".gpkg", ".geojson", ".shp"}
 
@@ -83,6 +84,11 @@ def _add(
 def is_preview(layer: QgsMapLayer) -> bool:
     """Tell a layer that goes when its run has ended."""
     return bool(layer.customProperty(PREVIEW_PROPERTY))
+
+
+def is_picture(layer: QgsMapLayer) -> bool:
+    """Tell a picture of what an encoder sees: its colours are made, and nothing to learn from."""
+    return bool(layer.customProperty(KIND_PROPERTY) == PICTURE)
 
 
 def _is_there(group: QgsLayerTreeGroup, output: Output) -> bool:

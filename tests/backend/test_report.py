@@ -30,6 +30,16 @@ def test_areas_have_their_unit_and_classes_the_names_that_the_user_gave(tmp_path
     assert ("Outlined pixels", "12.50 %") in rows(text)
 
 
+@pytest.mark.parametrize(("device", "told"), [({"device": "cuda:0"}, ", device cuda:0, RSFM"), ({}, " UTC, RSFM")])
+def test_the_head_names_the_device_where_a_network_ran_on_one(device, told, tmp_path):
+    run = runs.create(tmp_path, "detect_change", "Detect Change", {})
+    runs.update(run, state="done", ended=runs.now(), result={}, **device)
+    write_report(run, "Detect Change")
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert told in text
+    assert (", device" in text) == bool(device)
+
+
 def test_columns_of_a_confusion_are_classes_and_those_of_scores_have_titles(tmp_path):
     counts = {"iou": {"iou": 5, "f1": 1}, "f1": {"iou": 0, "f1": 7}}
     text = report(tmp_path, {"confusion": counts, "classes": {"iou": {"f1": 0.5, "iou": 0.25}}})

@@ -142,6 +142,21 @@ def test_previews_are_not_offered_as_rasters_to_work_on(workspace, results, conf
         assert "mine" in offered(form)
 
 
+def test_finished_pictures_of_what_an_encoder_sees_are_not_offered_to_learn_from(workspace, make_raster):
+    forms = [Form(schema.jobs()["pretrain"].fields, workspace)]
+    picture = Output("embedding_picture", str(make_raster(np.ones((3, 8, 8), "uint8"), "step_1.tif")), "Seen", {})
+    layers.add_outputs(workspace.project, "Pretrain", [picture])
+    assert workspace.project.mapLayersByName("Seen")
+    assert not forms[0].editor("rasters").value()
+    mine = QgsRasterLayer(str(make_raster(np.ones((3, 8, 8), "uint8"), "mine.tif")), "mine")
+    workspace.project.addMapLayer(mine)
+    forms.append(Form(schema.jobs()["pretrain"].fields, workspace))
+    for form in forms:
+        editor = form.editor("rasters")
+        assert [editor.list.item(row).text() for row in range(editor.list.count())] == ["mine"]
+        assert editor.value() == [mine.source()]
+
+
 def grown(project, folder):
     """Find the layers that show a whole map as far as it is done."""
     return [node for node in preview_layers.find(project, folder) if node.name().endswith("so far")]

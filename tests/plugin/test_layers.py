@@ -11,6 +11,7 @@ from qgis.core import (
     QgsFeature,
     QgsField,
     QgsGeometry,
+    QgsNumericFormatContext,
     QgsPointXY,
     QgsRasterLayer,
     QgsRectangle,
@@ -81,6 +82,23 @@ def test_magnitude_without_a_range_uses_the_one_of_the_pixels(qgis_app, make_ras
     layer = layers.make_layer(Output("magnitude", str(path), "Magnitude", {}))
     assert layer.renderer().classificationMin() == 3
     assert layer.renderer().classificationMax() == 7
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((0.0, 113.701075), ["0", "114"]),
+        ((0.00012345, 1.5), ["0.000123", "1.5"]),
+        ((-2.3456, 87654.3), ["-2.35", "87,700"]),
+    ],
+)
+def test_legend_of_a_ramp_gives_its_ends_in_three_significant_digits(ends, said, qgis_app, make_raster):
+    path = make_raster(np.array([[ends]], "float32"))
+    layer = layers.make_layer(Output("magnitude", str(path), "Magnitude", {"minimum": ends[0], "maximum": ends[1]}))
+    ramp = layer.renderer().shader().rasterShaderFunction()
+    numbers = ramp.legendSettings().numericFormat()
+    assert [numbers.formatDouble(value, QgsNumericFormatContext()) for value in ends] == said
+    assert (ramp.minimumValue(), ramp.maximumValue()) == ends  # the colours are those of the numbers themselves
 
 
 def test_unchanged_pixels_are_transparent(qgis_app, make_raster):

@@ -20,6 +20,7 @@ from qgis.core import (
     QgsLayerTreeModel,
     QgsMapRendererSequentialJob,
     QgsMapSettings,
+    QgsNumericFormatContext,
     QgsProject,
     QgsRasterLayer,
 )
@@ -202,7 +203,9 @@ def legend(layer):
     for node in model.layerLegendNodes(tree.addLayer(layer)):
         if isinstance(node, QgsColorRampLegendNode):
             shader = layer.renderer().shader().rasterShaderFunction()
-            texts += [f"{shader.minimumValue():.3g}", f"{shader.maximumValue():.3g}"]
+            numbers = shader.legendSettings().numericFormat()
+            values = shader.minimumValue(), shader.maximumValue()
+            texts += [numbers.formatDouble(value, QgsNumericFormatContext()) for value in values]
         else:
             texts.append(str(node.data(Qt.ItemDataRole.DisplayRole) or ""))
     return texts

@@ -6,15 +6,17 @@ import time
 import numpy as np
 import pytest
 from qgis.core import QgsFeature, QgsGeometry, QgsLayerTreeModel, QgsProject, QgsRasterLayer, QgsVectorLayer
-from qgis.gui import QgsMapToolPan
+from qgis.gui import QgsMapToolPan, QgsMessageBar
 from qgis.PyQt.QtCore import QEvent, QPoint, QPointF, QSize, Qt, QTimer
 from qgis.PyQt.QtGui import QMouseEvent
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QAction, QApplication
 from test_pair_action import Window, select
 
+from rsfm_qgis.gui.dock import Dock
 from rsfm_qgis.gui.pair_action import PairAction
 from rsfm_qgis.gui.swipe_action import SwipeAction
+from rsfm_qgis.gui.swipe_bar import SwipeBar
 from rsfm_qgis.gui.swipe_item import SwipeItem
 from rsfm_qgis.layers import add_group
 
@@ -198,6 +200,58 @@ def test_a_layer_of_a_run_is_enough_where_the_rasters_it_compared_are_on_the_map
     select(workspace.layer_tree, [magnitude])
     assert not swipe.action.isEnabled()
     assert "Select two raster layers" in swipe.action.toolTip()
+
+
+@pytest.fixture
+def bar(swipe, workspace, layers):
+    """The bar on the page of change, whose form names both rasters; nothing is selected."""
+    dock = Dock(workspace, QgsMessageBar(), lambda: None)
+    dock.offer_swipe(swipe)
+    panel = dock.open_job("detect_change")
+    panel.form.set_values({"before": layers[0].source(), "after": layers[1].source()})
+    select(workspace.layer_tree, [])
+    yield panel.findChild(SwipeBar)
+    dock.deleteLater()
+
+
+def test_the_page_of_change_compares_what_its_form_names(bar, swipe, workspace, layers, wait):
+    canvas = workspace.canvas
+    assert not swipe.action.isEnabled()
+    bar.button.click()
+    settle(wait, swipe)
+    assert bar.button.isChecked()
+    assert swipe.action.isChecked()
+    assert (colour_at(canvas, WIDE * 0.4), colour_at(canvas, WIDE * 0.6)) == (RED, GREEN)
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    assert not bar.button.isChecked()
+    assert swipe.tool.item is None
+    bar._form.set_values({"before": layers[1].source(), "after": layers[0].source()})
+    bar.button.click()
+    settle(wait, swipe)
+    assert (colour_at(canvas, WIDE * 0.4), colour_at(canvas, WIDE * 0.6)) == (GREEN, RED)
+    bar.button.click()
+    assert not items(canvas)
+    assert not swipe.action.isChecked()
+
+
+def test_the_page_says_why_a_file_that_is_no_layer_cannot_be_compared(bar, workspace, make_raster):
+    bar._form.set_values({"after": str(make_raster(np.ones((3, 60, 80), "uint8"), "elsewhere.tif"))})
+    bar.button.click()
+    assert not bar.button.isChecked()
+    assert not items(workspace.canvas)
+    assert "Only layers of the map can be compared so" in bar.status.text()
+    bar._form.set_values({"after": workspace.project.mapLayersByName("scene_2020")[0].source()})
+    assert not bar.status.text()
+
+
+def test_only_forms_that_name_two_dates_have_the_button(swipe, workspace):
+    dock = Dock(workspace, QgsMessageBar(), lambda: None)
+    dock.open_job("refine_change")
+    dock.offer_swipe(swipe)  # a form that was made before has it, too
+    found = {name for name in ("check_pair", "detect_change", "refine_change", "finetune_change", "change_over_time")
+             if dock.open_job(name).findChild(SwipeBar)}  # fmt: skip
+    assert found == {"check_pair", "detect_change", "refine_change", "finetune_change"}
+    dock.deleteLater()
 
 
 def test_rendering_large_rasters_does_not_hold_the_window(swipe, workspace, make_raster, wait):

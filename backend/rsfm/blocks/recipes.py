@@ -33,6 +33,16 @@ MOCO_QUICK: Recipe = {
     "schedule": "step",
     "clip_norm": 1,
 }
+MOCO_QUICK_METHOD: Recipe = {
+    "name": "moco_v2",
+    "views": "quick",
+    "view_size": 32,
+    "queue": 2048,
+    "temperature": 0.2,
+    "momentum": 0.99,
+    "dimension": 64,
+}
+"""Views and queue of a small MoCo v2, within a date or across two."""
 
 MAE_TRAINING: Recipe = {
     "minutes": 0,

@@ -61,6 +61,16 @@ def shift_result(shift: Shift) -> dict[str, Any]:
     }
 
 
+def tell_alignment(finding: Finding, correct: bool, run: Run) -> None:
+    """Say whether the dates lie on top of each other, or as they must.
+
+    Args:
+        correct: whether a shift was to be corrected, which is impossible where it is unknown.
+    """
+    warned = finding.state == "warning" or (correct and finding.state == "unknown")
+    (run.warning if warned else run.note)(finding.text)
+
+
 def stage(run: Run, start: float, end: float, message: str) -> Callable[[float], None]:
     """Return what reports a part of the work from 0 to 1, and lets the user end it there."""
 

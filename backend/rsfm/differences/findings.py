@@ -203,16 +203,21 @@ def alignment(shift: Shift, moved: bool) -> Finding:
     if shift.verdict == "unknown":
         text = f"The alignment could not be verified: {doubt(shift)}. Look at both dates at a road or a shore."
         return Finding("Alignment", "unknown", text)
-    offset = f"{_along(shift.down, 'down', 'up')}, {_along(shift.right, 'right', 'left')}"
+    by = offset(shift.down, shift.right)
     if shift.verdict == "aligned":
         return Finding("Alignment", "ok", f"The dates lie on top of each other within {shift.length:.2f} px ({told}).")
     if moved:
-        return Finding("Alignment", "ok", f"The later date lay off by {offset} ({told}) and was moved back.")
+        return Finding("Alignment", "ok", f"The later date lay off by {by} ({told}) and was moved back.")
     text = (
-        f"The later date lies off by {shift.length:.2f} px: {offset} ({told}). Choose 'Correct the shift', or let "
+        f"The later date lies off by {shift.length:.2f} px: {by} ({told}). Choose 'Correct the shift', or let "
         "'Check Pair' write a raster that is moved back."
     )
     return Finding("Alignment", "warning", text)
+
+
+def offset(down: float, right: float) -> str:
+    """Say in words how far and which way a date lies off."""
+    return f"{_along(down, 'down', 'up')}, {_along(right, 'right', 'left')}"
 
 
 def doubt(shift: Shift) -> str:

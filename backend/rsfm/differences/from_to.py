@@ -68,7 +68,7 @@ def tell_from_to(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
     device = choose_device(config.device, run)
     model = model_file.load(config.classes, "classes")
     network = head_network(model).to(device)
-    with open_dates(config.before, config.after, model) as dates:
+    with open_dates(config, model) as dates:
         window = dates.part(config.area)
         for date, raster in (("before", dates.pair.before), ("after", dates.pair.after)):
             _map_classes(network, model, raster, window, date, device, run)

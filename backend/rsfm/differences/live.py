@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from rsfm.differences.findings import alignment
 from rsfm.differences.fitting import learn, likeness
 from rsfm.differences.marks import read_marks
 from rsfm.differences.planes import Planes, Scene, open_scene
@@ -107,7 +108,7 @@ class Refits:
             "cuts": counter.cuts(),
             "marks": [numbers.count(number) for number in range(1 + len(marks.kinds))],
             "whole": view.whole,
-            "notes": [*scene.pair.notes, *marks.notes],
+            "notes": [*_notes(scene), *marks.notes],
             "seconds": dict(
                 zip(("marks", "view", "learn", "map", "write"), map(_between, ends, ends[1:]), strict=True)
             ),
@@ -120,10 +121,12 @@ class Refits:
         self._known = {}
 
     def _open(self, config: RefineChangeConfig) -> Scene:
-        key = (*(_state(path) for path in (config.before, config.after, config.model)), config.device)
+        files = config.before, config.after, config.before_mask, config.after_mask, config.model
+        how = config.bands, config.mask_values, config.correct_shift, config.device
+        key = (*map(_state, files), *how)
         if self._scene is None or key != self._pair_key:
             self.close()
-            scene = self._stack.enter_context(open_scene(config.before, config.after))
+            scene = self._stack.enter_context(open_scene(config))
             if config.model:
                 scene.encoded = load_encoder(config, scene.pair, lambda: None)
             self._scene, self._pair_key = scene, key
@@ -171,6 +174,12 @@ def main(_: list[str]) -> int:
     os.dup2(2, 1)  # whatever prints from here on stays out of the answers
     serve(sys.stdin.buffer, protocol)
     return 0
+
+
+def _notes(scene: Scene) -> list[str]:
+    """Say what the user should know about the pair: how its grids were made one, and where no shift was corrected."""
+    finding = alignment(scene.shift, moved=True) if scene.shift else None
+    return [*scene.pair.notes, *([finding.text] if finding and finding.state == "unknown" else [])]
 
 
 def _state(path: str | None) -> tuple[str, int]:

@@ -1,16 +1,19 @@
 """Opens the two dates of a job, with what their files say of themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from rsfm.differences.pair_config import PairConfig
-from rsfm.differences.shift import Shift
+from rsfm.differences.pair_config import AlignedPairConfig, PairConfig
+from rsfm.differences.shift import Shift, measure_shift
 from rsfm.errors import UserError
 from rsfm.raster.band_names import band_numbers, canonical
 from rsfm.raster.collection import Entry
 from rsfm.raster.describing import describe_raster
 from rsfm.raster.pair import Pair, Pairing, open_pair
+
+Numbers = tuple[list[int], list[int]]
+"""Of the bands that are compared, from 1, of both dates."""
 
 
 class Described(NamedTuple):
@@ -31,16 +34,60 @@ def describe(config: PairConfig) -> Described:
 
 
 @contextmanager
-def open_dates(config: PairConfig, described: Described, shift: Shift | None = None) -> Iterator[Pair]:
-    """Open both dates as the job's parameters say.
+def open_aligned(
+    config: AlignedPairConfig,
+    described: Described,
+    done: Callable[[float], None] = lambda part: None,
+    numbers: Numbers | None = None,
+) -> Iterator[tuple[Pair, Shift]]:
+    """Open both dates and look for a shift; the later one is moved back if that is asked for and certain.
 
     Args:
-        shift: how far the later date lies off; it is moved back.
+        done: told which part of the looking is done.
+        numbers: as `open_dates` takes them.
 
     Raises:
         UserError: they cannot be compared.
     """
-    before, after = match_bands(described) if config.bands == "name" else (None, None)
+    with open_dates(config, described, numbers=numbers) as pair:
+        shift = measure_shift(pair, done)
+        if not (config.correct_shift and shift.verdict == "shifted"):
+            yield pair, shift
+            return
+    with open_dates(config, described, shift, numbers) as pair:
+        yield pair, shift
+
+
+@contextmanager
+def open_as_asked(
+    config: AlignedPairConfig, done: Callable[[float], None] = lambda part: None
+) -> Iterator[tuple[Pair, Shift | None]]:
+    """Open both dates as `open_aligned` does; a shift is looked for only if it is to be corrected."""
+    described = describe(config)
+    if config.correct_shift:
+        with open_aligned(config, described, done) as found:
+            yield found
+    else:
+        with open_dates(config, described) as pair:
+            yield pair, None
+
+
+@contextmanager
+def open_dates(
+    config: PairConfig, described: Described, shift: Shift | None = None, numbers: Numbers | None = None
+) -> Iterator[Pair]:
+    """Open both dates as the job's parameters say.
+
+    Args:
+        shift: how far the later date lies off; it is moved back.
+        numbers: of the bands that a model reads; None takes those that the parameters say.
+
+    Raises:
+        UserError: they cannot be compared.
+    """
+    if numbers is None and config.bands == "name":
+        numbers = match_bands(described)
+    before, after = numbers or (None, None)
     how = Pairing(before, after, config.before_mask, config.after_mask, config.mask_values)
     if shift is not None:
         how = how._replace(down=shift.down, right=shift.right)
@@ -48,7 +95,7 @@ def open_dates(config: PairConfig, described: Described, shift: Shift | None = N
         yield pair
 
 
-def match_bands(described: Described) -> tuple[list[int], list[int]]:
+def match_bands(described: Described) -> Numbers:
     """Return the numbers of the bands that both dates have, in the order of the earlier one.
 
     Raises:

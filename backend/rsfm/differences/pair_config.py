@@ -36,3 +36,13 @@ class PairConfig(Config):
         "and all but 0 of others.",
         json_schema_extra={"advanced": True},
     )
+
+
+class AlignedPairConfig(PairConfig):
+    """Two rasters of one place, the later one moved back if that is asked for."""
+
+    correct_shift: bool = Field(
+        False,
+        title="Correct the shift",
+        description="Move the later raster back by the shift that the check finds, if it is certain.",
+    )

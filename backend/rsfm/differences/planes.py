@@ -6,7 +6,7 @@ Shape letters: C bands, P components of an encoder, H rows, W columns, N pixels,
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
@@ -14,9 +14,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy.ndimage import correlate1d
 
+from rsfm.differences.opening import open_as_asked
+from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.differences.scaling import Scaling, measure_scaling, middles
+from rsfm.differences.shift import Shift
 from rsfm.raster.grid import Window
-from rsfm.raster.pair import Pair, open_pair
+from rsfm.raster.pair import Pair
 
 SIGMA, RADIUS = 2.0, 8
 """Of the Gaussian that tells what lies around, in pixels."""
@@ -74,12 +77,15 @@ class Scene:
 
     Attributes:
         pair: the open rasters.
+        shift: how far the later date lay off, if that was to be corrected; None where it was not asked for.
         encoded: an encoder, or None.
         deviation_F: of the features over the whole overlap, without those of an encoder.
     """
 
-    def __init__(self, pair: Pair, scalings: tuple[Scaling, Scaling], readers: ThreadPoolExecutor) -> None:
-        self.pair, self._scalings, self._readers = pair, scalings, readers
+    def __init__(
+        self, pair: Pair, shift: Shift | None, scalings: tuple[Scaling, Scaling], readers: ThreadPoolExecutor
+    ) -> None:
+        self.pair, self.shift, self._scalings, self._readers = pair, shift, scalings, readers
         self.encoded: Encoded | None = None
         self._kept: tuple[Window, Cells] | None = None
         self.deviation_F = np.ones(7 * pair.before.bands)
@@ -124,14 +130,17 @@ class Scene:
 
 
 @contextmanager
-def open_scene(before: str, after: str) -> Iterator[Scene]:
-    """Open and measure two dates.
+def open_scene(config: AlignedPairConfig, done: Callable[[float], None] = lambda part: None) -> Iterator[Scene]:
+    """Open and measure two dates as the job's parameters say.
+
+    Args:
+        done: told which part of the looking for a shift is done.
 
     Raises:
         UserError: they cannot be compared.
     """
-    with open_pair(before, after) as pair, ThreadPoolExecutor(os.cpu_count()) as readers:
-        scene = Scene(pair, measure_scaling(pair), readers)
+    with open_as_asked(config, done) as (pair, shift), ThreadPoolExecutor(os.cpu_count()) as readers:
+        scene = Scene(pair, shift, measure_scaling(pair), readers)
         scene.deviation_F = measure_deviation(scene)
         yield scene
 

@@ -13,6 +13,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rsfm import __version__
+from rsfm.differences.checking import shift_result, stage, tell_alignment
+from rsfm.differences.findings import alignment
 from rsfm.differences.fitting import Weights, learn, likeness
 from rsfm.differences.marks import Marks, read_marks
 from rsfm.differences.planes import Cells, Scene, open_scene
@@ -58,10 +60,12 @@ def refine_change(config: RefineChangeConfig, run: Run) -> dict[str, Any]:
     Raises:
         UserError: the rasters cannot be compared, or too few places are marked.
     """
-    with open_scene(config.before, config.after) as scene:
+    with open_scene(config, stage(run, 0, 0.02, "Looking for a shift")) as scene:
         pair = scene.pair
         for note in pair.notes:
             run.warning(note)
+        if scene.shift:
+            tell_alignment(alignment(scene.shift, moved=True), True, run)
         marks, area = read_marks(config, pair.before.grid), find_area(pair, config.area)
         for note in marks.notes:
             run.warning(note)
@@ -255,5 +259,6 @@ def _result(task: Task, cut: float, counter: ShareCounter, objects: Objects) -> 
         "area_of_kinds_m2": by_kind,
         "share_changed": float(objects.pixels_N.sum()) / counter.valid,
         "cut": cut,
+        **({"shift": shift_result(task.scene.shift)} if task.scene.shift else {}),
         "marks": {"not_meant": marks.count(0), **{name: marks.count(n) for n, name in enumerate(task.marks.kinds, 1)}},
     }

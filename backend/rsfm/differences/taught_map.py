@@ -16,6 +16,8 @@ from rasterio.windows import Window as FileWindow
 from rsfm import model_file
 from rsfm.devices import choose_device
 from rsfm.differences.change_network import DatesNetwork, load_change_network
+from rsfm.differences.checking import shift_result, stage, tell_alignment
+from rsfm.differences.learned_pair import alignment_for, reads_by_name
 from rsfm.differences.shown_changes import keep_changes
 from rsfm.differences.teaching import tiling
 from rsfm.differences.two_dates import TwoDates, open_dates
@@ -64,9 +66,12 @@ def map_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
     model = model_file.load(config.model)
     network = load_change_network(model)
     head = model.card.head or {}
-    with open_dates(config.before, config.after, model) as dates:
+    with open_dates(config, model, stage(run, 0, 0, "Looking for a shift")) as dates:
         for note in dates.pair.notes:
             run.warning(note)
+        if reads_by_name(model.card):
+            run.note(f"The model finds bands by their names: {', '.join(model.card.band_names)}.")
+        tell_alignment(alignment_for(model.card, dates.shift, config.correct_shift), config.correct_shift, run)
         area = Area(dates.part(config.area))
         check_has_valid_pixels(dates)
         statistics = dates.statistics(None if head.get("by_date") else model.card.statistics)
@@ -77,7 +82,7 @@ def map_change(config: DetectChangeConfig, run: Run) -> dict[str, Any]:
             _map_rasters(tiles, place, model, config, unfinished, run)
         extent = _outline(run, model, dates.grid.crop(area.window), config.minimum_area)
         keep_changes(run, dates.pair, run.outputs / POLYGONS_FILE, _why_no_polygons(config))
-    return _result(extent, model, run)
+    return {**_result(extent, model, run), "shift": shift_result(dates.shift)}
 
 
 def labels(logits_KHW: NDArray[np.float32], valid_HW: NDArray[np.bool_]) -> NDArray[np.uint8]:

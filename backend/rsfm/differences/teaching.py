@@ -16,7 +16,10 @@ from rsfm.differences.change_labels import IGNORED, UNCHANGED, read_change_label
 from rsfm.differences.change_network import TASK, ChangeNetwork, DatesNetwork, beside, new_change_network
 from rsfm.differences.change_split import LabelledChange, split_changes
 from rsfm.differences.change_windows import ChangeSample, ChangeWindows
+from rsfm.differences.checking import shift_result, stage, tell_alignment
+from rsfm.differences.findings import alignment
 from rsfm.differences.ir_mad_baseline import Baseline, measure_ir_mad
+from rsfm.differences.learned_pair import remember
 from rsfm.differences.two_dates import TwoDates, open_dates
 from rsfm.errors import Stopped
 from rsfm.inference import run_tiles
@@ -86,7 +89,7 @@ def finetune_change(config: FinetuneChangeConfig, run: Run) -> dict[str, Any]:
     device = choose_device(config.device, run)
     torch.manual_seed(config.seed)
     pretrained = model_file.load(config.model) if config.model else None
-    with open_dates(config.before, config.after, pretrained) as dates:
+    with open_dates(config, pretrained, stage(run, 0, 0, "Looking for a shift")) as dates:
         task = _read(config, pretrained, dates, run)
         encoder = pretrained.encoder() if pretrained else build_encoder(config.encoder.model_dump(), task.card.bands)
         network = new_change_network(task.card.head or {}, encoder, task.classes)
@@ -102,7 +105,8 @@ def finetune_change(config: FinetuneChangeConfig, run: Run) -> dict[str, Any]:
             update={"provenance": {**task.card.provenance, **position._asdict(), "f1": made["f1"]}}
         )
         path = _save(card, network, run)
-    return {"model": path, **made, "steps": position.step, "seconds": round(position.seconds, 1)}
+    shift = shift_result(dates.shift)
+    return {"model": path, **made, "shift": shift, "steps": position.step, "seconds": round(position.seconds, 1)}
 
 
 def judge(tiles: DatesNetwork, task: Task, window: int, device: str, run: Run) -> NDArray[np.int64]:
@@ -147,6 +151,7 @@ def _read(config: FinetuneChangeConfig, pretrained: Model | None, dates: TwoDate
     labels = read_change_labels(config, dates.grid, pair.window)
     for note in (*pair.notes, *labels.notes):
         run.warning(note)
+    tell_alignment(alignment(dates.shift, config.correct_shift), config.correct_shift, run)
     labelled = split_changes(labels, dates.grid, pair.window, config.block, config.seed)
     run.note(labelled.sentence)
     of_model = pretrained.card.statistics if pretrained else None
@@ -216,10 +221,12 @@ def _card(
         for index, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
     ]
     card = pretrained.card if pretrained else None
+    by_name = config.bands == "name" and not (card and card.units)
+    head = {**config.head.model_dump(), "task": TASK, "either_way": config.either_way, "by_date": config.by_date}
     return Card(
         title=f"Change between {Path(before.name).stem} and {Path(after.name).stem}",
         bands=before.bands,
-        band_names=tuple(before.band_names),
+        band_names=dates.known_as if by_name else tuple(before.band_names),
         units=card is not None and card.units,
         statistics=statistics,
         gsd=before.grid.gsd,
@@ -227,7 +234,7 @@ def _card(
         encoder=card.encoder if card else config.encoder.model_dump(),
         method=card.method if card else None,
         source="pretrained" if card else "untrained",
-        head={**config.head.model_dump(), "task": TASK, "either_way": config.either_way, "by_date": config.by_date},
+        head={**head, **remember(config.bands, dates.shift, config.correct_shift)},
         classes=tuple(classes),
         footprints=(footprint(before.grid),),
         trained_on=(before.name, after.name),

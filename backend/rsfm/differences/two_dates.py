@@ -3,15 +3,19 @@
 Shape letters: C bands of both, H rows, W columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from rsfm.differences.learned_pair import bands_of_model
+from rsfm.differences.opening import describe, open_aligned
+from rsfm.differences.pair_config import AlignedPairConfig
+from rsfm.differences.shift import Shift
 from rsfm.errors import UserError
 from rsfm.model_file import Model
 from rsfm.raster.grid import Window, parse_area
-from rsfm.raster.pair import Pair, open_pair
+from rsfm.raster.pair import Pair
 from rsfm.raster.reader import Raster
 from rsfm.raster.resampled import Resampled
 from rsfm.raster.statistics import Statistics, band_statistics
@@ -23,14 +27,17 @@ class TwoDates(Raster):
 
     Attributes:
         pair: the dates.
+        shift: how far the later one lay off before it was moved back, if it was.
+        known_as: what the files say of the bands of a date, whatever the model calls them.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, shift: Shift, known_as: tuple[str, ...]) -> None:
         before, after = pair.before, pair.after
-        self.pair, self.grid = pair, before.grid
+        self.pair, self.shift, self.known_as, self.grid = pair, shift, known_as, before.grid
         self.path, self.name, self.field = before.path, before.name, before.field
         self.bands = before.bands + after.bands
         self.band_names = tuple(f"{name}, {date}" for date in ("before", "after") for name in before.band_names)
+        self.numbers = list(range(1, self.bands + 1))
         self.dtype, self.nodata, self.block = np.dtype(np.float32), None, before.block
 
     def close(self) -> None:
@@ -78,14 +85,23 @@ class TwoDates(Raster):
 
 
 @contextmanager
-def open_dates(before: str, after: str, model: Model | None) -> Iterator[TwoDates]:
-    """Open two dates, as a model reads them if one is given.
+def open_dates(
+    config: AlignedPairConfig, model: Model | None, done: Callable[[float], None] = lambda part: None
+) -> Iterator[TwoDates]:
+    """Open two dates as the job's parameters say, and as a model reads them if one is given.
+
+    Args:
+        done: told which part of the looking for a shift is done.
 
     Raises:
         UserError: they are no pair, or their bands are not the model's.
     """
-    with open_pair(before, after) as pair:
-        yield TwoDates(_as_read_by(model, pair) if model else pair)
+    described = describe(config)
+    numbers = bands_of_model(model.card, described) if model else None
+    with open_aligned(config, described, done, numbers) as (pair, shift):
+        names = {band.number: band.name for band in described.before.bands}
+        known_as = tuple(names.get(number, f"Band {number}") for number in pair.before.numbers)
+        yield TwoDates(_as_read_by(model, pair) if model else pair, shift, known_as)
 
 
 def _as_read_by(model: Model, pair: Pair) -> Pair:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rsfm.differences.pair_config import PairConfig
+from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.differences.unlabelled_config import UNLABELLED_METHODS, UnlabelledConfig
 from rsfm.job import Job
 from rsfm.params import Device, OptionalModelPath, Pixels, SquareMetres
@@ -18,18 +18,13 @@ METHODS = {
 READ_ENCODER = frozenset({"dcva", "deep"})
 
 
-class DetectChangeConfig(UnlabelledConfig, PairConfig):
+class DetectChangeConfig(UnlabelledConfig, AlignedPairConfig):
     """Shows where two rasters differ, not what changed or whether it matters.
 
     Crops, season, haze, clouds and shadow count as differences. Whether the two differ at all beyond one pixel of
     misalignment is tested first, and said.
     """
 
-    correct_shift: bool = Field(
-        False,
-        title="Correct the shift",
-        description="Move the later raster back by the shift that the check finds, if it is certain.",
-    )
     method: str = Field(
         "automatic",
         description="How difference is measured; automatic takes IR-MAD, which ignores changes of gain and colour, "

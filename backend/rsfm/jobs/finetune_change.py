@@ -7,11 +7,11 @@ from pydantic import Field
 from rsfm import encoders, registry
 from rsfm.differences import change_heads
 from rsfm.differences.change_head import ChangeHead
+from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.encoder import Encoder
 from rsfm.job import Job, Preset
 from rsfm.params import (
     Area,
-    Config,
     Device,
     FieldName,
     Fraction,
@@ -19,7 +19,6 @@ from rsfm.params import (
     OptionalModelPath,
     OptionalVectorPath,
     Pixels,
-    RasterPath,
     Seed,
 )
 from rsfm.runs import Run
@@ -47,7 +46,7 @@ BIT = {
 PERA = {**QUICK, "minutes": 0, "epochs": 500, "learning_rate": 1e-4, "final_rate": 0.01}
 
 
-class FinetuneChangeConfig(Config):
+class FinetuneChangeConfig(AlignedPairConfig):
     """Learns what you mean by change from polygons drawn around some of it.
 
     What is not drawn is ignored, so say where nothing changed, too: by an area in which every change is drawn, by
@@ -55,8 +54,6 @@ class FinetuneChangeConfig(Config):
     learns nothing but a threshold.
     """
 
-    before: RasterPath = Field(description="Raster of the earlier date; its grid is kept.")
-    after: RasterPath = Field(description="Raster of the later date; it is resampled onto the earlier one.")
     changes: OptionalVectorPath = Field(
         None, description="Polygons around what changed; empty where classes of both dates are given."
     )

@@ -4,30 +4,27 @@ from typing import Any
 
 from pydantic import Field
 
+from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.job import Job
 from rsfm.params import (
-    Config,
     Device,
     FieldName,
     OptionalModelPath,
     OptionalVectorPath,
     Percent,
-    RasterPath,
     Rectangle,
     SquareMetres,
 )
 from rsfm.runs import Run
 
 
-class RefineChangeConfig(Config):
+class RefineChangeConfig(AlignedPairConfig):
     """Shows the change you mean, from a few places that you marked on the map as "this" and as "not this".
 
     Start with three typical places of each, then correct what is wrong. It learns this pair of rasters only; the layer
     orders places by how much they are like those you mean, and the slider says how much of the area is shown.
     """
 
-    before: RasterPath = Field(description="Raster of the earlier date; its grid is kept.")
-    after: RasterPath = Field(description="Raster of the later date; it is resampled onto the earlier one.")
     clicks: OptionalVectorPath = Field(
         None,
         description="Points where you marked what you mean and what not; each counts with the eight pixels around it.",

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from rsfm.blocks.dates import on_two_dates
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
-from rsfm.blocks.recipes import MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
+from rsfm.blocks.recipes import MOCO_QUICK, MOCO_QUICK_METHOD, MOCO_TRAINING, SMALL_CONV
 from rsfm.blocks.views import draw_view
 from rsfm.encoder import Encoder
 from rsfm.job import Preset
@@ -45,16 +45,7 @@ class MoCoV2(MomentumContrast):
             "Quick: small MoCo v2, minutes on a CPU",
             "A small variant, not the paper's model: learns texture and pattern of a raster in about 3 minutes.",
             {
-                "method": {
-                    "name": "moco_v2",
-                    "views": "quick",
-                    "view_size": 32,
-                    "queue": 2048,
-                    "temperature": 0.2,
-                    "momentum": 0.99,
-                    "dimension": 64,
-                    "other_date": False,
-                },
+                "method": {**MOCO_QUICK_METHOD, "other_date": False},
                 "encoder": SMALL_CONV,
                 "training": MOCO_QUICK,
                 "window": 40,
@@ -66,16 +57,7 @@ class MoCoV2(MomentumContrast):
             "To find change between the dates it learns from: the same place on the other date is the match. Choose "
             "both dates under 'Rasters', then take the encoder as 'Model' of 'Detect Change'.",
             {
-                "method": {
-                    "name": "moco_v2",
-                    "views": "quick",
-                    "view_size": 32,
-                    "queue": 2048,
-                    "temperature": 0.2,
-                    "momentum": 0.99,
-                    "dimension": 64,
-                    "other_date": True,
-                },
+                "method": {**MOCO_QUICK_METHOD, "other_date": True},
                 "encoder": SMALL_CONV,
                 "training": MOCO_QUICK,
                 "window": 40,

@@ -55,9 +55,8 @@ def in_units(raster: Raster, names: Sequence[str]) -> Raster:
     Raises:
         UserError: bands are missing.
     """
-    entry = entry_of(raster)
-    known = [band.number for band in entry.bands]
-    numbers = band_numbers(entry, names)
+    entry, known = entry_of(raster), list(raster.numbers)
+    numbers = [number if number in known else None for number in band_numbers(entry, names)]
     missing = [name for name, number in zip(names, numbers, strict=True) if number is None]
     if missing and len(known) != len(names):
         raise UserError(

@@ -18,7 +18,10 @@ BYTES = range(1, 256)
 
 
 class Masked(Raster):
-    """A raster whose pixels are invalid where a mask says so; closing it closes the mask, not the raster."""
+    """A raster whose pixels are invalid where a mask says so; closing it closes the mask, not the raster.
+
+    Who gives it another grid moves both.
+    """
 
     def __init__(self, raster: Raster, mask: MaskLayer) -> None:
         self.raster, self.mask = raster, mask
@@ -44,7 +47,7 @@ class Masked(Raster):
 
     def _read_inside(self, window: Window, pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> None:
         found_CHW, found_HW = self.raster.read_native(window)
-        valid_HW[:] = found_HW & ~self.mask.left_out(self.grid, window)
+        valid_HW[:] = found_HW & ~self.mask.left_out(self.raster.grid, window)
         pixels_CHW[:] = found_CHW * valid_HW
 
 

@@ -98,16 +98,16 @@ def open_pair(before: str, after: str, how: Pairing = AS_THEY_ARE) -> Iterator[P
                 "'Bands'.",
                 "after",
             )
-        if how.down or how.right:
-            later.grid = moved_back(later.grid, earlier.grid, how.down, how.right)
-        window = _overlap(earlier, later)
-        notes = _notes(earlier, later, window)
         if how.before_mask:
             mask = open_mask(how.before_mask, how.mask_values, "before_mask")
             earlier = stack.enter_context(Masked(earlier, mask))
         if how.after_mask:
             mask = open_mask(how.after_mask, how.mask_values, "after_mask")
             later = stack.enter_context(Masked(later, mask))
+        if how.down or how.right:
+            later.grid = moved_back(later.grid, earlier.grid, how.down, how.right)
+        window = _overlap(earlier, later)
+        notes = _notes(earlier, later, window)
         yield Pair(earlier, Resampled(later, earlier.grid), window, notes)
 
 

@@ -44,7 +44,7 @@ class Resampled(Raster):
         """Show `raster`, which its owner closes, on a grid."""
         self.raster, self.grid = raster, grid
         self.path, self.name, self.field = raster.path, raster.name, raster.field
-        self.bands, self.band_names = raster.bands, raster.band_names
+        self.bands, self.band_names, self.numbers = raster.bands, raster.band_names, raster.numbers
         self.nodata, self.block = None, raster.block
         self._same_crs = raster.grid.crs == grid.crs
         self._shift = whole_shift(raster.grid, grid)

@@ -13,7 +13,7 @@ from qgis.PyQt.QtWidgets import QFileDialog, QListWidget, QListWidgetItem, QPush
 from rsfm_qgis import paths
 from rsfm_qgis.collection import SUFFIX, title
 from rsfm_qgis.gui.editor import Editor, Workspace
-from rsfm_qgis.layers import is_preview
+from rsfm_qgis.layers import is_picture, is_preview
 from rsfm_qgis.schema import Field
 
 SOURCE = Qt.ItemDataRole.UserRole
@@ -76,8 +76,9 @@ class RastersEditor(Editor):
         """Show the collections, then the layers; what was checked stays, even where it is gone from the project."""
         layers = [layer for layer in self.workspace.project.mapLayers().values() if isinstance(layer, QgsRasterLayer)]
         sources = {path: _name(path) for path in self.workspace.collections.all()}
-        files = [layer for layer in layers if layer.providerType() == "gdal" and not is_preview(layer)]
-        sources.update({layer.source(): layer.name() for layer in files})
+        files = [layer for layer in layers if layer.providerType() == "gdal"]
+        imagery = [layer for layer in files if not is_preview(layer) and not is_picture(layer)]
+        sources.update({layer.source(): layer.name() for layer in imagery})
         for item in self._items():
             is_wanted = self._is_chosen_by_hand and item.checkState() == Qt.CheckState.Checked
             if item.data(SOURCE) not in sources and not is_wanted:

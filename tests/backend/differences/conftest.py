@@ -11,6 +11,7 @@ import pytest
 import rasterio
 import shapely
 from rsfm import runs
+from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.differences.refining import refine_change
 from rsfm.jobs.refine_change import RefineChangeConfig
 from scipy import ndimage
@@ -57,6 +58,10 @@ def changed(before_CHW: np.ndarray) -> np.ndarray:
 def pair(make_raster: Callable[..., Path]) -> tuple[Path, Path]:
     before_CHW = landscape()
     return make_raster(before_CHW, "before.tif"), make_raster(changed(before_CHW), "after.tif")
+
+
+def as_they_are(before: Path, after: Path) -> AlignedPairConfig:
+    return AlignedPairConfig(before=str(before), after=str(after))
 
 
 def point(row: float, column: float) -> shapely.Point:

@@ -18,6 +18,7 @@ from rsfm.raster.grid import Window
 from rsfm.training.step import split
 from sklearn.metrics import f1_score
 
+from .conftest import as_they_are
 from .pair_case import GSD, NORTH, SIDE, SQUARES, WEST, make_places, on_map, truth, write_polygons
 
 EVERYTHING = Window(0, 0, SIDE, SIDE)
@@ -31,7 +32,7 @@ def places(tmp_path_factory):
 def drawn(places, **values):
     given = {"before": str(places.before), "after": str(places.after), "changes": str(places.changes)}
     config = FinetuneChangeConfig(**{**given, "complete": places.whole, **values})
-    with open_dates(config.before, config.after, None) as dates:
+    with open_dates(config, None) as dates:
         return read_change_labels(config, dates.grid, dates.pair.window), dates.grid, dates.pair.window
 
 
@@ -105,7 +106,7 @@ def test_polygons_stay_whole_and_what_is_learned_keeps_away_from_what_is_held_ou
 
 def windows_of(places, zoom=1.0, side=64):
     labels, grid, overlap = drawn(places)
-    context = open_dates(str(places.before), str(places.after), None)
+    context = open_dates(as_they_are(places.before, places.after), None)
     dates = context.__enter__()
     labelled = split_changes(labels, grid, overlap, 60, seed=1)
     return ChangeWindows(dates, beside(*dates.statistics(None)), labelled, side, 4, zoom, seed=5)

@@ -18,7 +18,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 
-from tests.backend.differences.conftest import NOT_THIS, THIS, changed, landscape, point
+from tests.backend.differences.conftest import NOT_THIS, THIS, as_they_are, changed, landscape, point
 
 CLICKS = 5
 
@@ -34,7 +34,7 @@ def test_features_are_those_of_the_specification(pair):
     d_CHW = b_CHW - a_CHW
     smooth = [gaussian_filter(each, (0, 2, 2)) for each in (d_CHW, a_CHW, b_CHW)]
     expected = np.concatenate([np.abs(d_CHW), d_CHW, a_CHW, b_CHW, *smooth])[:, 20:40, 30:70]
-    with open_scene(*map(str, pair)) as scene:
+    with open_scene(as_they_are(*pair)) as scene:
         planes = scene.read(Window(20, 30, 20, 40))
         found_NF = planes.features(np.ones((20, 40), bool))
     np.testing.assert_allclose(found_NF.T.reshape(-1, 20, 40), expected, atol=2e-4)
@@ -43,7 +43,7 @@ def test_features_are_those_of_the_specification(pair):
 @pytest.mark.parametrize("kinds", [1, 3])
 def test_likeness_is_what_the_regression_says(kinds, pair):
     random = np.random.default_rng(kinds)
-    with open_scene(*map(str, pair)) as scene:
+    with open_scene(as_they_are(*pair)) as scene:
         planes = scene.read(Window(0, 0, 120, 150))
     features_NF = planes.features(planes.valid_HW)
     chosen = random.choice(len(features_NF), 200, replace=False)
@@ -110,7 +110,7 @@ def test_drawn_areas_give_their_pixels_evenly_and_count_as_ten_clicks_at_most(pa
     huge, tiny = shapely.box(500000, 5098800, 501500, 5100000), point(10, 10).buffer(2)
     areas = mark({"mine": [inside, tiny], "not this": [huge]}, name="areas.gpkg")
     config = RefineChangeConfig(before=str(pair[0]), after=str(pair[1]), areas=areas, clicks=click({"mine": THIS}))
-    with open_scene(*map(str, pair)) as scene:
+    with open_scene(as_they_are(*pair)) as scene:
         marks = read_marks(config, scene.pair.before.grid).marks
     by_area = {mark.key[1]: mark for mark in marks}
     assert len(by_area) == 7
@@ -145,7 +145,7 @@ def test_a_very_large_area_is_read_at_single_pixels(make_raster, mark, click):
 def test_removing_a_mark_is_as_if_it_had_never_been(pair, click):
     places = {"mine": THIS, "not this": NOT_THIS}
     config = {"before": str(pair[0]), "after": str(pair[1])}
-    with open_scene(*map(str, pair)) as scene:
+    with open_scene(as_they_are(*pair)) as scene:
         grid = scene.pair.before.grid
         known = {}
         few = read_marks(RefineChangeConfig(**config, clicks=click(places)), grid).marks
@@ -187,7 +187,7 @@ def test_five_and_five_clicks_reach_the_figures_of_the_specification(name: str, 
     with rasterio.open(data / mask) as file:
         mask_HW = file.read(1)
     aucs, f1s = [], []
-    with open_scene(str(data / before), str(data / after)) as scene:
+    with open_scene(as_they_are(data / before, data / after)) as scene:
         window = scene.pair.before.grid.window
         planes = scene.read(window)
         truth_HW, valid_HW = mask_HW == 1, planes.valid_HW & (mask_HW <= 1)

@@ -17,7 +17,7 @@ from rsfm.jobs.refine_change import RefineChangeConfig
 from rsfm.refit_process import RefitProcess
 
 from tests.backend.conftest import ServerProcess
-from tests.backend.differences.conftest import MINE, NOT_THIS, THIS, changed, landscape
+from tests.backend.differences.conftest import MINE, NOT_THIS, THIS, as_they_are, changed, landscape
 
 PLACES = {"mine": THIS, "harvest": ((80, 20), (100, 10), (65, 35)), "not this": NOT_THIS[:4]}
 SCREEN = {"bounds": [500300, 5099200, 500900, 5099700], "crs": "EPSG:32633"}
@@ -84,7 +84,7 @@ def test_a_larger_view_is_mapped_at_every_nth_pixel_and_the_middle_of_one_larger
     np.testing.assert_array_equal(read(made["path"]), whole[::3, ::3])
     assert made["whole"]
     monkeypatch.setattr(live, "LARGEST", 10)
-    with open_scene(*map(str, pair)) as scene:
+    with open_scene(as_they_are(*pair)) as scene:
         view = find_view(scene, {})
     assert view == ((40, 55, 40, 40), 4, False)
 
