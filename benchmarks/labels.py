@@ -2,7 +2,8 @@
 
     python benchmarks/labels.py [--quick] [--sets NAME,NAME] [--draws 20] [--polygons 6] [--minutes 2] [--teach 2]
 
-For each set an encoder is pretrained with the preset quick for some minutes, once, and kept under build/labels. The
+For each set an encoder is pretrained with the preset quick for some minutes, once, and kept under build/labels; on a
+busy machine `--windows` makes the encoders of all sets see as much. The
 first table is made of runs of the job itself: all labels, its spatial split, the linear head on every feature source
 and UPerNet taught for some minutes on the pretrained encoder; mean IoU, and AP50 for boxes. The second one is of draws:
 a few polygons of each class are learned from, of a half of the blocks (of three quarters of the polygons, where blocks
@@ -46,6 +47,8 @@ from scipy.spatial import cKDTree
 ROOT = Path(__file__).resolve().parents[1]
 NEAR = 0.03
 """The choice may be so much below the best source, and is right where it is no further below it."""
+LEARNED = 200
+"""Pixels of a class that are learned from in a draw, at most; the product takes ten times as many."""
 PARTS = 4
 """Of so many parts of the polygons one is held out, where blocks cannot be."""
 TREES = ("HARV_022", "HARV_024", "HARV_035", "OSBS_029")
@@ -85,29 +88,25 @@ def result_of(folder: Path) -> dict[str, Any]:
     return found
 
 
-def pretrain(rasters: list[Path], minutes: float, folder: Path) -> Path:
+def pretrain(rasters: list[Path], options: argparse.Namespace, folder: Path) -> Path:
     """Pretrain with the preset quick, unless it was done before, and say how far it came."""
     preset = next(preset.values for preset in Pretrain.presets() if preset.name == "quick")
-    training = {**preset["training"], "minutes": minutes}
-    run = folder / f"encoder_{minutes:g}_minutes"
+    budget = {"minutes": 0, "samples": options.windows} if options.windows else {"minutes": options.minutes}
+    run = folder / f"encoder_{'_'.join(f'{value:g}_{unit}' for unit, value in budget.items() if value)}"
     model = run / "outputs" / "encoder.safetensors"
     if not model.exists():
-        do("pretrain", run, **{**preset, "training": training, "rasters": [str(path) for path in rasters]})
-    result = result_of(run)
-    print(f"{folder.name}: {result['steps']} steps of pretraining in {minutes:g} minutes", flush=True)
+        values = {**preset, "training": {**preset["training"], **budget}}
+        do("pretrain", run, **values, rasters=[str(path) for path in rasters])
+    print(f"{folder.name}: {result_of(run)['steps']} steps of pretraining", flush=True)
     return model
 
 
 def teach(ground: Ground, model: Path, minutes: float, folder: Path) -> dict[str, float | None]:
-    """Fine-tune on all labels, with UPerNet if there is time for it; return the mean IoU on held-out blocks."""
-    config: dict[str, Any] = {"raster": str(ground.raster), "labels": str(ground.labels), "class_field": ground.field}
-    config["model"] = str(model)
-    result = do("finetune", folder / "linear", **config)
+    """Teach UPerNet by all labels; return the mean IoU on held-out blocks, also of the linear head on every source."""
+    config = {"raster": str(ground.raster), "labels": str(ground.labels), "class_field": ground.field}
+    config |= {"model": str(model), "head": {"name": "upernet"}, "training": {**QUICK, "minutes": minutes}}
+    result = do("finetune", folder / "upernet", **config)
     print(f"{folder.name}: {result['sentence']}", flush=True)
-    if minutes:
-        training = {**QUICK, "minutes": minutes}
-        result = do("finetune", folder / "upernet", **config, head={"name": "upernet"}, training=training)
-        print(f"{folder.name}: {result['sentence']}", flush=True)
     scores: dict[str, float | None] = result["mean_iou_blocks"]
     return scores
 
@@ -153,6 +152,7 @@ def draw(labels: Labels, grid: Grid, features: dict[str, NDArray[np.float32]], m
     learned = np.unique(labels.polygon_N[split.train_N])
     drawn = [random.permutation(learned[class_P[learned] == value])[:most] for value in range(len(labels.names))]
     train = np.flatnonzero(np.isin(labels.polygon_N, np.concatenate(drawn)))
+    train = train[thin(labels.class_N[train], labels.polygon_N[train], LEARNED, seed)]
     part = only(labels, train)
     folds = polygon_folds(part, FOLDS, seed)
     none = Split(np.ones(len(train), bool), np.zeros(len(train), bool), 0, 0, (), ())
@@ -194,7 +194,7 @@ def teach_boxes(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     labels = folder / "boxes.gpkg"
     labels.unlink(missing_ok=True)
     pyogrio.raw.write(labels, shapely.to_wkb(boxes), [], [], geometry_type="Polygon", crs="EPSG:4326")
-    model, found = pretrain(rasters, options.minutes, folder), {}
+    model, found = pretrain(rasters, options, folder), {}
     config = {"rasters": [str(path) for path in rasters], "boxes": str(labels)}
     config["training"] = {**BOXES, "minutes": options.teach}
     for name, more in (("untrained", {}), ("pretrained", {"model": str(model)})):
@@ -251,7 +251,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one set, 2 draws, seconds of training")
     parser.add_argument("--sets", default=",".join([*GROUNDS, "neon_trees"]), help="names, separated by commas")
-    parser.add_argument("--draws", type=int, default=20, help="of labels, a set")
+    parser.add_argument("--draws", type=int, default=20, help="of labels, a set; 0 leaves them out")
     parser.add_argument("--polygons", type=int, default=6, help="of a class that are learned from, at most")
     parser.add_argument("--minutes", type=float, default=2, help="of pretraining, a set")
     parser.add_argument(
@@ -280,10 +280,12 @@ def main() -> None:
             trees = teach_boxes(options, folder) if options.teach else {}
             continue
         ground = prepare(GROUNDS[name], folder)
-        model = pretrain([ground.raster], options.minutes, folder)
-        drawn[name] = draw_all(ground, model, options, Run(runs.create(folder / "draws", "finetune", name, {})))
-        (folder / "draws.json").write_text(json.dumps([each._asdict() for each in drawn[name]]))
-        taught[name] = teach(ground, model, options.teach, folder)
+        model = pretrain([ground.raster], options, folder)
+        if options.draws:
+            drawn[name] = draw_all(ground, model, options, Run(runs.create(folder / "draws", "finetune", name, {})))
+            (folder / "draws.json").write_text(json.dumps([each._asdict() for each in drawn[name]]))
+        if options.teach:
+            taught[name] = teach(ground, model, options.teach, folder)
     if taught:
         print_taught(taught, options)
     if drawn:
