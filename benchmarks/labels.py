@@ -3,14 +3,15 @@
     python benchmarks/labels.py [--quick] [--sets NAME,NAME] [--draws 20] [--polygons 6] [--minutes 2] [--teach 2]
 
 For each set an encoder is pretrained with the preset quick for some minutes, once, and kept under build/labels; on a
-busy machine `--windows` makes the encoders of all sets see as much. The
-first table is made of runs of the job itself: all labels, its spatial split, the linear head on every feature source
-and UPerNet taught for some minutes on the pretrained encoder; mean IoU, and AP50 for boxes. The second one is of draws:
-a few polygons of each class are learned from, of a half of the blocks (of three quarters of the polygons, where blocks
-would leave a class fewer than three), and the rest is the truth. The choice sees the polygons that are learned from
-alone. It is right where it is within 0.03 of the source that does best on the truth. Where truth is known everywhere,
-polygons are squares drawn in it. Each line that starts with CLAIM gives a name, the value, the bound and whether it
-holds. Shape letters: N labelled pixels, D features, P polygons, H rows, W columns.
+busy machine `--windows` makes the encoders of all sets see as much. The first table is made of runs of the job itself:
+all labels, its spatial split, the linear head on every feature source and UPerNet taught for some minutes on the
+pretrained encoder; mean IoU, and AP50 for boxes. The second one is of draws: a few polygons of each class are learned
+from, of a half of the blocks (of three quarters of the polygons, where blocks would leave a class fewer than three),
+and the rest is the truth. The choice sees the polygons that are learned from alone. It is right where it is within 0.03
+of the source that does best on the truth. Where truth is known everywhere, polygons are squares drawn in it. Each line
+that starts with CLAIM gives a name, the value, the bound and whether it holds.
+
+Shape letters: N labelled pixels, D features, P polygons, K classes.
 """
 
 import argparse
@@ -91,8 +92,10 @@ def result_of(folder: Path) -> dict[str, Any]:
 def pretrain(rasters: list[Path], options: argparse.Namespace, folder: Path) -> Path:
     """Pretrain with the preset quick, unless it was done before, and say how far it came."""
     preset = next(preset.values for preset in Pretrain.presets() if preset.name == "quick")
-    budget = {"minutes": 0, "samples": options.windows} if options.windows else {"minutes": options.minutes}
-    run = folder / f"encoder_{'_'.join(f'{value:g}_{unit}' for unit, value in budget.items() if value)}"
+    if options.windows:
+        budget, run = {"minutes": 0, "samples": options.windows}, folder / f"encoder_{options.windows}_samples"
+    else:
+        budget, run = {"minutes": options.minutes}, folder / f"encoder_{options.minutes:g}_minutes"
     model = run / "outputs" / "encoder.safetensors"
     if not model.exists():
         values = {**preset, "training": {**preset["training"], **budget}}
@@ -254,6 +257,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=20, help="of labels, a set; 0 leaves them out")
     parser.add_argument("--polygons", type=int, default=6, help="of a class that are learned from, at most")
     parser.add_argument("--minutes", type=float, default=2, help="of pretraining, a set")
+    parser.add_argument("--windows", type=int, default=0, help="to pretrain with, in place of minutes")
     parser.add_argument(
         "--teach", type=float, default=2, help="minutes for UPerNet and Faster R-CNN; 0 leaves them out"
     )
