@@ -88,9 +88,15 @@ def choose(results: dict[str, Result], wanted: str) -> tuple[str, str]:
     if not scores:
         name = "pretrained" if "pretrained" in results else "texture"
         return name, f"Used, without a comparison: {TITLES[name]}."
-    best = max(scores, key=lambda name: scores[name])
-    figures = ", ".join(f"{TITLES[name]} {score:.2f}" for name, score in sorted(scores.items(), key=lambda s: -s[1]))
-    sentence = f"Used, because it did best: {TITLES[best]}. Mean IoU on held-out polygons: {figures}."
+    order = sorted(scores, key=lambda name: -scores[name])  # of equals the simpler one stays first
+    best, second = order[0], order[1]
+    lead = scores[best] - scores[second]
+    by = f"{lead:.2f}" if lead >= 0.01 else "less than 0.01"
+    figures = ", ".join(f"{TITLES[name]} {scores[name]:.2f}" for name in order)
+    sentence = (
+        f"Used, because it did best: {TITLES[best]}, by {by} over {TITLES[second]}. "
+        f"Mean IoU on held-out polygons: {figures}."
+    )
     if "pretrained" in scores and best != "pretrained":
         sentence += " Pretraining is not needed for these classes."
     return best, sentence

@@ -223,6 +223,7 @@ def test_subset_of_the_project_is_kept(raster, path):
 TWO = [square(0, 0, 2, 2), square(5, 5, 2, 2)]
 FAR = [square(5000, 0, 2, 2), square(5010, 0, 2, 2)]
 HIDDEN = [square(0, 52, 2, 2), square(5, 52, 2, 2)]
+POINTS = [shapely.Point(EAST + 525, NORTH - 5), shapely.Point(EAST + 545, NORTH - 25)]
 CROWD = [shapely.Point(EAST + 5, NORTH - 5)] * 300
 
 
@@ -236,6 +237,7 @@ CROWD = [shapely.Point(EAST + 5, NORTH - 5)] * 300
         ([], np.array([], object), {}, "labels", "is empty: it holds no shape"),
         (FAR, ["a", "b"], {}, "labels", "lie outside 'raster.tif'"),
         (HIDDEN, ["a", "b"], {}, "labels", "All 8 labelled pixels of 'labels.gpkg' lie on nodata"),
+        (POINTS, ["a", "b"], {}, "labels", "All 2 labelled pixels of 'labels.gpkg' lie on nodata"),
         (CROWD, list(range(300)), {}, "class_field", "has 300 different values; at most 255"),
         ([*TWO[:1], *FAR], ["a", "b", "c"], {}, "class_field", "only class 'a' has pixels on the raster"),
         (TWO[:1] * 2, ["a", "b"], {}, "class_field", "its polygons lie on top of each other"),

@@ -1,0 +1,1 @@
+"""Real rasters with labels, for the benchmarks."""
