@@ -6,6 +6,7 @@ of the magnitude of the whole. Objects are those of the area: one that its edge 
 Shape letters: H rows, W columns, N objects.
 """
 
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +37,13 @@ from rsfm.magnitude import Scene
 from rsfm.outputs.change import Change
 from rsfm.outputs.magnitude import Magnitude
 from rsfm.preview import Preview, Show, small_preview, view_preview, view_window
+from rsfm.raster.background import Background
 from rsfm.raster.difference import band_correlations
 from rsfm.raster.grid import Grid, Window, parse_area
 from rsfm.raster.ground_area import GroundArea
 from rsfm.raster.objects import ObjectFinder, Objects
 from rsfm.raster.pair import Pair
+from rsfm.raster.pair_pixels import Finish, as_stored
 from rsfm.raster.pair_sample import PairSample, take_sample
 from rsfm.raster.polygons import PolygonWriter
 from rsfm.raster.reader import open_raster
@@ -160,33 +163,60 @@ class Written(NamedTuple):
     cuts: list[float]
 
 
+class Found:
+    """What is found of a magnitude while it is written, strip by strip.
+
+    Attributes:
+        valid: cells so far.
+        heights: of the strips so far.
+    """
+
+    def __init__(self, task: Task, layer: Layer, writer: RasterWriter, preview: Preview | None) -> None:
+        self._writer, self._preview, self._threshold = writer, preview, layer.threshold
+        self._done, self._height = stage(task.run, 0.4, 0.7, TITLE), writer.grid.height
+        self._areas, self._finder, self._counter = GroundArea(writer.grid), ObjectFinder(), MagnitudeCounter()
+        self.valid, self.heights = 0, list[int]()
+
+    def take(self, magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
+        """Write a strip and look for objects in it."""
+        self._writer.write(as_stored(magnitude_HW, valid_HW)[None])
+        self._counter.add(magnitude_HW[valid_HW])
+        if self._preview is not None:
+            self._preview.take(magnitude_HW[None], valid_HW)[0]()
+        row = sum(self.heights)
+        changed_HW = _above(magnitude_HW, valid_HW, self._threshold)
+        self._finder.add(changed_HW, self._areas.read(Window(row, 0, *valid_HW.shape)), magnitude_HW)
+        self.heights.append(len(valid_HW))
+        self.valid += int(valid_HW.sum())
+        self._done((row + len(valid_HW)) / self._height)
+
+    def finish(self) -> Written:
+        return Written(self._finder.finish(), self.valid, self.heights, self._counter.cuts())
+
+
 def _write_magnitude(task: Task, layer: Layer, path: Path) -> Written:
-    """Write the magnitude of an area."""
-    done, grid = stage(task.run, 0.4, 0.7, TITLE), task.grid(layer)
-    areas, finder, counter, heights, valid = GroundArea(grid), ObjectFinder(), MagnitudeCounter(), [0], [0]
+    """Write the magnitude of an area; strips are computed while those before them are written."""
     metadata = _provenance(task, layer)
-    with RasterWriter(path, Magnitude, grid, band_names=[TITLE], metadata=metadata) as writer:
-        preview = _preview(task, layer, writer)
-
-        def finish(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
-            writer.write(np.where(valid_HW, magnitude_HW, np.float32(np.nan))[None])
-            counter.add(magnitude_HW[valid_HW])
-            if preview is not None:
-                preview.take(magnitude_HW[None], valid_HW)[0]()
-            changed_HW, row = _above(magnitude_HW, valid_HW, layer.threshold), sum(heights)
-            finder.add(changed_HW, areas.read(Window(row, 0, *valid_HW.shape)), magnitude_HW)
-            heights.append(len(valid_HW))
-            valid[0] += int(valid_HW.sum())
-            done((row + len(valid_HW)) / grid.height)
-
-        layer.magnitude.write(task.scene, task.area, finish)
-        if valid[0] == 0:
+    with RasterWriter(path, Magnitude, task.grid(layer), band_names=[TITLE], metadata=metadata) as writer:
+        found = Found(task, layer, writer, _preview(task, layer, writer))
+        _write_behind(task, layer, found.take)
+        if found.valid == 0:
             raise UserError(
                 "No pixel of the area is valid on both dates. Draw another one under 'Area', or leave it empty to "
                 "compare the whole overlap.",
                 "area",
             )
-    return Written(finder.finish(), valid[0], heights[1:], counter.cuts())
+    return found.finish()
+
+
+def _write_behind(task: Task, layer: Layer, take: Finish) -> None:
+    """Compute a magnitude, and have its strips taken in another thread."""
+    with Background() as background:
+
+        def finish(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
+            background.do(partial(take, magnitude_HW, valid_HW), magnitude_HW.nbytes)
+
+        layer.magnitude.write(task.scene, task.area, finish)
 
 
 def _preview(task: Task, layer: Layer, writer: RasterWriter) -> Preview | None:
@@ -257,13 +287,13 @@ def _write_other(task: Task, layer: Layer, title: str, part: tuple[float, float]
     done, rows, counter = stage(task.run, *part, title), [0], MagnitudeCounter()
     with RasterWriter(path, Magnitude, grid, band_names=[title], metadata=_provenance(task, layer)) as writer:
 
-        def finish(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
-            writer.write(np.where(valid_HW, magnitude_HW, np.float32(np.nan))[None])
+        def take(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> None:
+            writer.write(as_stored(magnitude_HW, valid_HW)[None])
             counter.add(magnitude_HW[valid_HW])
             rows[0] += len(valid_HW)
             done(rows[0] / grid.height)
 
-        layer.magnitude.write(task.scene, task.area, finish)
+        _write_behind(task, layer, take)
     task.run.output("magnitude", path, title, **{**layer.style, "threshold": None, "cuts": counter.cuts()})
 
 

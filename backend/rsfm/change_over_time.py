@@ -17,8 +17,10 @@ import numpy as np
 from rsfm import __version__
 from rsfm.date_colours import date_colours
 from rsfm.differences.comparisons import Comparisons
+from rsfm.differences.findings import alignment
 from rsfm.differences.history import History, Step, each_step
 from rsfm.differences.series import Series, open_series
+from rsfm.differences.shift import Shift
 from rsfm.errors import UserError
 from rsfm.jobs.change_over_time import ChangeOverTimeConfig
 from rsfm.output import RasterKind
@@ -26,6 +28,7 @@ from rsfm.outputs.change import Change
 from rsfm.outputs.change_count import ChangeCount
 from rsfm.outputs.first_change import FirstChange
 from rsfm.outputs.magnitude import Magnitude
+from rsfm.raster.background import Background
 from rsfm.raster.collection import Entry
 from rsfm.raster.dates import date_tags, known_date
 from rsfm.raster.ground_area import GroundArea
@@ -38,6 +41,7 @@ NOT_WHAT = (
     "The layers show where images differ, not what changed or whether it matters: crops, season, haze, clouds and "
     "shadow count."
 )
+MEND_SERIES = "Let 'Check Pair' write it moved back, and choose what it writes in its place under 'Rasters'."
 DAY_ZERO = datetime(1899, 12, 30)
 """From which spreadsheets count days."""
 
@@ -119,10 +123,26 @@ def change_over_time(config: ChangeOverTimeConfig, run: Run) -> dict[str, Any]:
                 "shown in place of IR-MAD, which needs some unchanged ground. Leave such a date out under 'Rasters'."
             )
         task = Task(series, comparisons, run)
+        shifts = _check_shifts(task)
         tally = _map(task)
         text = f"{_sentence(task, tally)}{_by_share(comparisons, config.show)}"
         run.note(text)
-        return _result(task, tally, text)
+        return _result(task, tally, text, shifts)
+
+
+def _check_shifts(task: Task) -> dict[tuple[int, int], Shift]:
+    """Tell which dates do not lie on those they are compared with, or cannot be told to; nothing is moved."""
+    series, comparisons, run = task
+    found = {}
+    for before, after, shift in comparisons.shifts():
+        found[before, after] = shift
+        seen = alignment(shift, moved=False, mend=MEND_SERIES)
+        text = f"{series.day(before)} and {series.day(after)}: {seen.text}"
+        if seen.state == "warning":
+            run.warning(text)
+        elif seen.state == "unknown":
+            run.note(text)
+    return found
 
 
 def _map(task: Task) -> Tally:
@@ -132,19 +152,24 @@ def _map(task: Task) -> Tally:
     days = np.array([0, *(_day_number(entry) for entry in series.entries[1:])], np.int32)
     with ExitStack() as stack:
         writers = Writers(task, stack)
-        for strip in series.strips():
-            row, history = strip.row - series.area.row, History(strip)
-            area_HW = areas.read(strip._replace(row=row, column=0))
-            for step in each_step(series, comparisons, strip):
-                run.check()
-                history.add(step)
-                tally.add_step(step, area_HW)
-                writers.dates[step.number - 1].write(_marked(step.changed_HW, step.compared_HW, Change))
-            tally.add(history)
-            writers.first.write(_marked(days[history.first_HW], history.compared_HW, FirstChange))
-            writers.count.write(_marked(history.count_HW, history.compared_HW, ChangeCount))
-            writers.largest.write(_marked(history.largest_HW, history.compared_HW, Magnitude))
-            run.progress(0.5 + 0.5 * (row + strip.height) / series.area.height, "Finding changes")
+        with Background() as background:
+
+            def write(writer: RasterWriter, values_HW: np.ndarray, compared_HW: np.ndarray) -> None:
+                background.do(lambda: writer.write(_marked(values_HW, compared_HW, writer.kind)), values_HW.nbytes)
+
+            for strip in series.strips():
+                row, history = strip.row - series.area.row, History(strip)
+                area_HW = areas.read(strip._replace(row=row, column=0))
+                for step in each_step(series, comparisons, strip):
+                    run.check()
+                    history.add(step)
+                    tally.add_step(step, area_HW)
+                    write(writers.dates[step.number - 1], step.changed_HW, step.compared_HW)
+                tally.add(history)
+                write(writers.first, days[history.first_HW], history.compared_HW)
+                write(writers.count, history.count_HW, history.compared_HW)
+                write(writers.largest, history.largest_HW, history.compared_HW)
+                run.progress(0.5 + 0.5 * (row + strip.height) / series.area.height, "Finding changes")
         if tally.valid == 0:
             raise UserError(
                 "No pixel of the area is valid on two dates that can be compared. Draw another one under 'Area', or "
@@ -236,6 +261,13 @@ def _by_share(comparisons: Comparisons, show: float) -> str:
     )
 
 
+def _shift_of(shift: Shift | None) -> dict[str, Any]:
+    """Say how two dates lie; nobody looked where single pixels alone needed them, under clouds."""
+    if shift is None or shift.verdict == "unknown":
+        return {"alignment": shift and shift.verdict, "shift_px": None}
+    return {"alignment": shift.verdict, "shift_px": round(shift.length, 3)}
+
+
 def _share(part: int, whole: int) -> float | None:
     return float(part / whole) if whole else None
 
@@ -244,7 +276,7 @@ def _percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %")
 
 
-def _result(task: Task, tally: Tally, text: str) -> dict[str, Any]:
+def _result(task: Task, tally: Tally, text: str, shifts: dict[tuple[int, int], Shift]) -> dict[str, Any]:
     series, comparisons, _ = task
     dates = {
         series.day(number): {
@@ -262,7 +294,7 @@ def _result(task: Task, tally: Tally, text: str) -> dict[str, Any]:
         "most_changes": tally.most,
         "dates": dates,
         "comparisons": {
-            f"{series.day(before)} and {series.day(after)}": found.told()
+            f"{series.day(before)} and {series.day(after)}": found.told() | _shift_of(shifts.get((before, after)))
             for (before, after), found in comparisons.measured.items()
         },
         "method": comparisons.method,

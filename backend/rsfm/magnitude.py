@@ -67,5 +67,5 @@ class Magnitude(ABC):
     def write(self, scene: Scene, window: Window, finish: Finish) -> None:
         """Hand over magnitude_HW, float32, and valid_HW in strips of full width, from top to bottom.
 
-        They cover `window.cells(self.stride)`; invalid cells hold anything.
+        They cover `window.cells(self.stride)`; invalid cells hold anything. Whoever takes them may keep them.
         """

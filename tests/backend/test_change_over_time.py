@@ -286,6 +286,30 @@ def test_series_that_cannot_be_compared_are_refused_with_the_reason(
     assert refusal.value.field == "area"
 
 
+def test_a_date_that_lies_off_is_told_and_not_moved(make_raster: Callable[..., Path], compare: Any) -> None:
+    wide = pixels_of_dates(height=300, width=340)
+    moved = [ndimage.shift(wide[number], (0, 1.5, 0), order=3)[:, 10:-10] for number in range(2)]
+    shown = [wide[0][:, 10:-10], moved[1], moved[0] + 1]
+    paths = [make_raster(each, f"scene_{day}.tif") for day, each in zip(DATES, shown, strict=False)]
+    made = compare(paths)
+    text = made.texts("warning")
+    assert "2015-07-11 and 2016-07-02: The later date lies off by 1." in text
+    assert "Let 'Check Pair' write it moved back" in text
+    assert "2016-07-02 and 2017-07-20" not in text
+    told = made.result["comparisons"]
+    assert told["2015-07-11 and 2016-07-02"]["alignment"] == "shifted"
+    assert told["2015-07-11 and 2016-07-02"]["shift_px"] == pytest.approx(1.5, abs=0.4)  # how exactly: test_shift.py
+    assert told["2016-07-02 and 2017-07-20"]["alignment"] == "aligned"
+
+
+def test_dates_whose_alignment_nobody_can_tell_are_noted(make_raster: Callable[..., Path], compare: Any) -> None:
+    dates = zip(DATES, pixels_of_dates(width=60), strict=True)  # narrower than a block
+    made = compare([make_raster(pixels_CHW, f"scene_{day}.tif") for day, pixels_CHW in dates])
+    assert "2015-07-11 and 2016-07-02: The alignment could not be verified: no block" in made.texts("note")
+    told = made.result["comparisons"]["2015-07-11 and 2016-07-02"]
+    assert (told["alignment"], told["shift_px"]) == ("unknown", None)
+
+
 def test_cancel_ends_it_and_leaves_nothing(five: list[Path], compare: Any, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         compare(five, control="cancel")

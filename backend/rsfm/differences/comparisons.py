@@ -3,7 +3,7 @@
 Shape letters: C bands, N pixels, H rows, W columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +12,16 @@ from rsfm.change_findings import Layer, fit_layer
 from rsfm.differences.findings import UNRELATED
 from rsfm.differences.gate import gate_of
 from rsfm.differences.series import Series
+from rsfm.differences.shift import Shift, measure_shift
 from rsfm.jobs.change_over_time import ChangeOverTimeConfig
 from rsfm.magnitude import Scene
 from rsfm.raster.difference import Gate, band_correlations
 from rsfm.raster.grid import Window
 from rsfm.raster.pair_sample import PairSample, TooFewPixels, take_sample
 from rsfm.runs import Run
+
+SHIFTS = 0.4, 0.5
+"""Parts of the work between which shifts are looked for."""
 
 
 class Comparison(NamedTuple):
@@ -78,6 +82,17 @@ class Comparisons:
             self.found.clear()
             self._measure_all()
 
+    def shifts(self) -> Iterator[tuple[int, int, Shift]]:
+        """Look for a shift between the dates of each comparison that could be measured."""
+        for number, (before, after) in enumerate(pairs := list(self.measured)):
+
+            def done(part: float, number: int = number, after: int = after) -> None:
+                self._run.check()
+                whole = SHIFTS[0] + (SHIFTS[1] - SHIFTS[0]) * (number + part) / len(pairs)
+                self._run.progress(whole, f"Looking for a shift of {self._series.day(after)}")
+
+            yield before, after, measure_shift(self._series.pair(before, after), done)
+
     @property
     def measured(self) -> dict[tuple[int, int], Comparison]:
         """Those that could be measured, in the order of their dates."""
@@ -96,7 +111,7 @@ class Comparisons:
     def _measure_all(self) -> None:
         dates = len(self._series.rasters)
         for after in range(1, dates):
-            self._run.progress(0.5 * (after - 1) / (dates - 1), f"Comparing {self._series.day(after)}")
+            self._run.progress(SHIFTS[0] * (after - 1) / (dates - 1), f"Comparing {self._series.day(after)}")
             for before in self.references(after):
                 if self.of(before, after) is not None:
                     break

@@ -24,6 +24,7 @@ COARSER = 2.0
 """Times by which pixels may differ in size before it is a reason to worry."""
 SAME_SIZE = 1.01
 SEASON_DAYS, YEAR_DAYS = 45, 365
+MEND_PAIR = "Choose 'Correct the shift', or let 'Check Pair' write a raster that is moved back."
 
 
 class Finding(NamedTuple):
@@ -197,8 +198,12 @@ def _correlation(measured: Measured) -> Finding:
     return Finding("Likeness", "warning", text)
 
 
-def alignment(shift: Shift, moved: bool) -> Finding:
-    """Say whether the dates lie on top of each other."""
+def alignment(shift: Shift, moved: bool, mend: str = MEND_PAIR) -> Finding:
+    """Say whether the dates lie on top of each other.
+
+    Args:
+        mend: what is offered where they do not.
+    """
     told = f"{shift.counted} of {len(shift.blocks)} blocks"
     if shift.verdict == "unknown":
         text = f"The alignment could not be verified: {doubt(shift)}. Look at both dates at a road or a shore."
@@ -208,10 +213,7 @@ def alignment(shift: Shift, moved: bool) -> Finding:
         return Finding("Alignment", "ok", f"The dates lie on top of each other within {shift.length:.2f} px ({told}).")
     if moved:
         return Finding("Alignment", "ok", f"The later date lay off by {by} ({told}) and was moved back.")
-    text = (
-        f"The later date lies off by {shift.length:.2f} px: {by} ({told}). Choose 'Correct the shift', or let "
-        "'Check Pair' write a raster that is moved back."
-    )
+    text = f"The later date lies off by {shift.length:.2f} px: {by} ({told}). {mend}"
     return Finding("Alignment", "warning", text)
 
 

@@ -8,27 +8,27 @@ Nielsen, 2007, "The Regularized Iteratively Reweighted MAD Method for Change Det
 Data", IEEE Transactions on Image Processing 16(2).
 
 Shape letters: C bands, D bands of both dates (2 C), E those and one that is 1 everywhere, N pixels, H rows, W columns
-with a margin on every side, R rows and S columns of a result.
+with a margin on every side, R rows and S columns of a result, T and U those of a tile with what smoothing needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import erfc, gamma, gammaincc
 
-from rsfm.raster.smoothing import MARGIN, smooth
+from rsfm.raster.smoothing import MARGIN, RADIUS, smooth_each
 
 PASSES = 10
 RIDGE = 1e-6
 """Part of the mean variance added to every variance, so that bands that are alike make no singular matrix."""
 CHUNK = 1 << 15
 """Pixels summed at once; fixed, so that sums do not depend on how the pixels were read."""
-BLOCK = 1 << 14
+BLOCK = 1 << 16
 """Pixels projected at once: few enough to stay in the processor's cache from one band to the next."""
-ROWS = 128
-"""Rows that are projected and smoothed at once."""
+ROWS, COLUMNS = 128, 256
+"""Pixels that are projected and smoothed at once: few enough to stay in the processor's cache meanwhile."""
 MOST_BANDS = 300
 """Bands up to which the chi-square law is summed: float64 holds all of its terms."""
 FARTHEST = 700.0
@@ -57,19 +57,23 @@ class IrMad(NamedTuple):
     def magnitude_of_smooth(self, before_CHW: np.ndarray, after_CHW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
         """Compute the magnitude_RS of smoothed dates, which have MARGIN pixels more on every side, 0 where invalid.
 
+        Invalid pixels of the result hold anything.
+
         Smoothing and projecting are linear, so that what the variates leave over is smoothed in place of the bands of
         both dates, which are twice as many.
+
+        Args:
+            before_CHW, after_CHW: float32, or integers of 16 bits or fewer.
         """
-        height, width = valid_HW.shape[0] - 2 * MARGIN, valid_HW.shape[1] - 2 * MARGIN
-        magnitude_RS = np.zeros((height, width), np.float32)
-        for row in range(0, height, ROWS):
-            count = min(ROWS, height - row)
-            seen = slice(row, row + count + 2 * MARGIN)
-            if valid_HW[seen].any():
-                rest_CHW = self.rest(before_CHW[:, seen], after_CHW[:, seen])
-                rest_CHW *= valid_HW[seen].astype(np.float32)
-                inside = slice(MARGIN, MARGIN + count, 1), slice(MARGIN, MARGIN + width, 1)
-                magnitude_RS[row : row + count] = _length(smooth(rest_CHW, valid_HW[seen], *inside))
+        magnitude_RS = np.zeros([size - 2 * MARGIN for size in valid_HW.shape], np.float32)
+        for rows, columns in _tiles(*magnitude_RS.shape):
+            around = tuple(slice(at.start + MARGIN - RADIUS, at.stop + MARGIN + RADIUS) for at in (rows, columns))
+            valid_TU = valid_HW[around]
+            if valid_TU[RADIUS:-RADIUS, RADIUS:-RADIUS].any():
+                rest_CTU = self.rest(before_CHW[:, *around], after_CHW[:, *around])
+                if not valid_TU.all():
+                    rest_CTU *= valid_TU.astype(np.float32)
+                magnitude_RS[rows, columns] = _length(smooth_each(rest_CTU, valid_TU))
         return magnitude_RS
 
     def rest(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -189,8 +193,9 @@ def _whitening(covariance_CC: np.ndarray) -> np.ndarray:
 
 def _project(weights_CC: np.ndarray, centre_C: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Sum the bands band by band, so that a pixel's value does not depend on its neighbours in memory."""
-    centre = centre_C.astype(np.float32).reshape(-1, *[1] * (pixels.ndim - 1))
-    centred_CN = (pixels - centre).reshape(len(pixels), -1)
+    centred = pixels.astype(np.float32, order="C")
+    centred -= centre_C.astype(np.float32).reshape(-1, *[1] * (pixels.ndim - 1))
+    centred_CN = centred.reshape(len(pixels), -1)
     if centred_CN.shape[1] == 1:  # einsum would run along the bands, in another order
         centred_CN = centred_CN.repeat(2, 1)
         return np.asarray(_sum_bands(weights_CC, centred_CN)[:, :1].reshape(pixels.shape))
@@ -202,12 +207,20 @@ def _sum_bands(weights_CC: np.ndarray, centred_CN: np.ndarray) -> np.ndarray:
     return np.asarray(np.einsum("vc,cn->vn", weights_CC.astype(np.float32), centred_CN))
 
 
-def _length(rest: np.ndarray) -> np.ndarray:
+def _length(rest: Iterable[np.ndarray]) -> np.ndarray:
     """Return the length of vectors, component by component, so that it does not depend on the neighbours in memory."""
-    total = np.square(rest[0])
-    for part in rest[1:]:
-        total += np.square(part)
+    parts = iter(rest)
+    total = np.square(next(parts))
+    square = np.empty_like(total)
+    for part in parts:
+        total += np.square(part, out=square)
     return np.asarray(np.sqrt(total, out=total))
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    for row in range(0, height, ROWS):
+        for column in range(0, width, COLUMNS):
+            yield slice(row, min(row + ROWS, height)), slice(column, min(column + COLUMNS, width))
 
 
 def _chunks(pixels: int) -> list[slice]:

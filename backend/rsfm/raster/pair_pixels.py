@@ -4,10 +4,12 @@ Shape letters: C bands, H rows, W columns of a strip.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import cached_property
 
 import numpy as np
 
+from rsfm.raster.ahead import one_ahead
 from rsfm.raster.grid import Window
 from rsfm.raster.pair import Pair
 from rsfm.raster.pair_sample import with_margin
@@ -23,7 +25,7 @@ class PairPixels:
 
     def __init__(self, pair: Pair, strip: Window) -> None:
         """Read a strip with what smoothing needs around it."""
-        self._before_CHW, self._after_CHW, self._valid_HW = pair.read(with_margin(strip))
+        self._before_CHW, self._after_CHW, self._valid_HW = pair.read_stored(with_margin(strip))
         self._inside = slice(MARGIN, MARGIN + strip.height, 1), slice(MARGIN, MARGIN + strip.width, 1)
 
     @property
@@ -32,18 +34,23 @@ class PairPixels:
 
     @cached_property
     def plain(self) -> Dates:
-        """Bands of both dates as in the files."""
+        """Bands of both dates as in the files, float32."""
         inside = slice(None), *self._inside
-        return self._before_CHW[inside], self._after_CHW[inside]
+        return self._before_CHW[inside].astype(np.float32), self._after_CHW[inside].astype(np.float32)
 
     @property
     def around(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bands of both dates with what smoothing needs around them, and what of it is valid."""
+        """Bands of both dates with what smoothing needs around them, as stored, and what of it is valid."""
         return self._before_CHW, self._after_CHW, self._valid_HW
 
 
 def each_strip(pair: Pair, window: Window, compute: Callable[[PairPixels], np.ndarray], finish: Finish) -> None:
-    """Compute magnitude_HW strip by strip, from top to bottom."""
-    for strip in pair.strips(window):
-        pixels = PairPixels(pair, strip)
-        finish(compute(pixels), pixels.valid_HW)
+    """Compute magnitude_HW strip by strip, from top to bottom; each is read while the one before is used."""
+    with closing(one_ahead(PairPixels(pair, strip) for strip in pair.strips(window))) as strips:
+        for pixels in strips:
+            finish(compute(pixels), pixels.valid_HW)
+
+
+def as_stored(magnitude_HW: np.ndarray, valid_HW: np.ndarray) -> np.ndarray:
+    """Return a magnitude as files hold it: NaN where invalid."""
+    return np.where(valid_HW, magnitude_HW, np.float32(np.nan))

@@ -6,6 +6,7 @@ Shape letters: C bands, H rows, W columns with a margin on every side, R rows an
 """
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
 from operator import itemgetter
 
@@ -15,6 +16,8 @@ SIGMA = 1.0
 RADIUS = 4
 MARGIN = RADIUS + 1
 """Pixels on every side that the results depend on."""
+LITTLE = np.float32(1e-20)
+"""Less than the weight of any pixel."""
 BLOCK_VALUES = 1 << 16
 """Values of a band that are smoothed at once: few enough to stay in the processor's cache from one step to the next."""
 
@@ -39,6 +42,26 @@ def smooth(pixels_CHW: np.ndarray, valid_HW: np.ndarray, rows: slice, columns: s
     for band, part, _, found_RS in _smoothed(pixels_CHW, valid_HW, [(0, 0)], rows, columns):
         smooth_CRS[band, part] = found_RS
     return smooth_CRS
+
+
+def smooth_each(pixels_CHW: np.ndarray, valid_HW: np.ndarray) -> Iterator[np.ndarray]:
+    """Do as `smooth` for every pixel with RADIUS others on all sides, to the last bit, several times faster.
+
+    Args:
+        pixels_CHW: float32, 0 where invalid; few enough to stay in the processor's cache.
+
+    Yields:
+        Each band's smooth_RS, which holds until the next one.
+    """
+    height, width = valid_HW.shape
+    by_row_N, spare_N, found_N = np.empty((3, (height - 2 * RADIUS) * width), np.float32)
+    share = _full_share() if valid_HW.all() else _share_of_tile(valid_HW)
+    for band_HW in pixels_CHW:
+        _sum_pairs(band_HW.ravel(), width, by_row_N, spare_N)
+        _sum_pairs(by_row_N, 1, found_N[: -2 * RADIUS], spare_N)
+        smooth_RS = found_N.reshape(-1, width)[:, : -2 * RADIUS]
+        smooth_RS *= share
+        yield smooth_RS
 
 
 def move(
@@ -133,6 +156,41 @@ def _weighted(band: np.ndarray, at: slice, axis: int) -> np.ndarray:
         both *= KERNEL[distance]
         total += both
     return np.asarray(total)
+
+
+def _sum_pairs(values_N: np.ndarray, step: int, total_M: np.ndarray, spare_M: np.ndarray) -> None:
+    """Sum as `_weighted` does what lies `step` values apart: total_M[0] is the sum around values_N[RADIUS * step].
+
+    All is one row of memory, which is faster than rows; sums across the end of a row mean nothing.
+    """
+    spare_M = spare_M[: len(total_M)]
+
+    def place(number: int) -> np.ndarray:
+        return values_N[number * step : number * step + len(total_M)]
+
+    np.multiply(KERNEL[0], place(RADIUS), out=total_M)
+    for distance in range(1, RADIUS + 1):
+        np.add(place(RADIUS - distance), place(RADIUS + distance), out=spare_M)
+        np.multiply(spare_M, KERNEL[distance], out=spare_M)
+        np.add(total_M, spare_M, out=total_M)
+
+
+def _share_of_tile(valid_HW: np.ndarray) -> np.ndarray:
+    """Return what `_share` does for every pixel with RADIUS others on all sides; anything where a sum is 0."""
+    if (valid_HW == valid_HW[0]).all():
+        valid_HW = valid_HW[: 2 * RADIUS + 1]
+    height, width = valid_HW.shape
+    by_row_N, spare_N, weight_N = np.empty((3, (height - 2 * RADIUS) * width), np.float32)
+    _sum_pairs(valid_HW.astype(np.float32).ravel(), width, by_row_N, spare_N)
+    _sum_pairs(by_row_N, 1, weight_N[: -2 * RADIUS], spare_N)
+    weight_RS = weight_N.reshape(-1, width)[:, : -2 * RADIUS]
+    return np.asarray(1 / np.maximum(weight_RS, LITTLE))
+
+
+@cache
+def _full_share() -> np.float32:
+    """Return the share where all around is valid."""
+    return np.float32(_share_of_tile(np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), bool))[0, 0])
 
 
 def _shifted(at: slice, step: int) -> slice:

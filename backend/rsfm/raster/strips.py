@@ -3,7 +3,7 @@
 Shape letters: C bands, H rows, W columns, S side of a tile, h and w rows and columns of cells.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rsfm.raster.ahead import one_ahead
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.reader import Raster
 from rsfm.raster.tiling import Plan, any_in_cells, owned, select_tiles, tile_starts
@@ -110,17 +111,9 @@ def strips_ahead(raster: Raster, layout: Layout, inside: Inside | None) -> Itera
     """Read strips from top to bottom, each while the one before is used."""
     with (
         ThreadPoolExecutor(READERS) as readers,
-        closing(_ahead(_read_strips(raster, layout, inside, readers))) as ahead,
+        closing(one_ahead(_read_strips(raster, layout, inside, readers))) as ahead,
     ):
         yield ahead
-
-
-def _ahead(strips: Iterator[Strip]) -> Generator[Strip, None, None]:
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, strips, None)
-        while (strip := waiting.result()) is not None:
-            waiting = pool.submit(next, strips, None)
-            yield strip
 
 
 def _read_strips(raster: Raster, layout: Layout, inside: Inside | None, readers: Executor) -> Iterator[Strip]:

@@ -13,7 +13,7 @@ from rsfm.raster.pair import open_pair
 from rsfm.raster.pair_sample import take_sample
 from rsfm.raster.reader import open_raster
 from rsfm.raster.resampled import Resampled
-from rsfm.raster.smoothing import MARGIN, move, smooth, smooth_and_beside
+from rsfm.raster.smoothing import MARGIN, RADIUS, move, smooth, smooth_and_beside, smooth_each
 from scipy import ndimage
 
 UTM = {"crs": "EPSG:32633", "transform": from_origin(500000, 5100000, 10, 10)}
@@ -202,6 +202,34 @@ def test_smoothing_is_gaussian_where_all_is_valid_and_ignores_what_is_not():
     valid_HW[10:15, 10:15] = False
     constant_CHW = np.where(valid_HW, np.float32(7), np.float32(0))[None]
     assert smooth(constant_CHW, valid_HW, rows, columns) == pytest.approx(7)
+
+
+@pytest.mark.parametrize("invalid", ["nothing", "columns", "a hole", "all"])
+def test_smoothing_tiles_is_smoothing_to_the_last_bit(invalid):
+    valid_HW = np.ones((40, 50), bool)
+    holes = {"columns": (slice(None), slice(20, 33)), "a hole": (slice(9, 21), slice(3, 30)), "all": slice(None)}
+    if invalid in holes:
+        valid_HW[holes[invalid]] = False
+    pixels_CHW = np.random.default_rng(5).random((3, 40, 50)).astype(np.float32) * valid_HW
+    expected_CRS = smooth(pixels_CHW, valid_HW, slice(RADIUS, 40 - RADIUS, 1), slice(RADIUS, 50 - RADIUS, 1))
+    for found_RS, expected_RS in zip(smooth_each(pixels_CHW, valid_HW), expected_CRS, strict=True):
+        np.testing.assert_array_equal(found_RS, expected_RS)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_pixels_as_stored_are_those_that_are_read_as_float(dtype, make_raster):
+    random = np.random.default_rng(6)
+    before_CHW, after_CHW = (random.integers(0, 99, (2, 60, 80)).astype(dtype) for _ in range(2))
+    before_CHW[:, 5:9, 5:9] = after_CHW[:, 40:50] = 0
+    paths = [str(make_raster(each, f"{at}.tif", nodata=0)) for at, each in enumerate((before_CHW, after_CHW))]
+    window = Window(-3, 7, 60, 80)
+    with open_pair(*paths) as pair:
+        *stored, stored_HW = pair.read_stored(window)
+        *expected, expected_HW = pair.read(window)
+    np.testing.assert_array_equal(stored_HW, expected_HW)
+    for stored_CHW, expected_CHW in zip(stored, expected, strict=True):
+        assert stored_CHW.dtype == (dtype if dtype in {"uint8", "int16", "uint16"} else "float32")
+        np.testing.assert_array_equal(stored_CHW, expected_CHW)
 
 
 def test_moving_interpolates_what_lies_beside_and_says_where_that_is_invalid():
