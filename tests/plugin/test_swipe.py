@@ -203,11 +203,12 @@ def test_a_layer_of_a_run_is_enough_where_the_rasters_it_compared_are_on_the_map
 
 
 @pytest.fixture
-def bar(swipe, workspace, layers):
+def bar(swipe, workspace, layers, wait):
     """The bar on the page of change, whose form names both rasters; nothing is selected."""
     dock = Dock(workspace, QgsMessageBar(), lambda: None)
     dock.offer_swipe(swipe)
     panel = dock.open_job("detect_change")
+    wait(panel.isVisible, 20)
     panel.form.set_values({"before": layers[0].source(), "after": layers[1].source()})
     select(workspace.layer_tree, [])
     yield panel.findChild(SwipeBar)
@@ -244,12 +245,15 @@ def test_the_page_says_why_a_file_that_is_no_layer_cannot_be_compared(bar, works
     assert not bar.status.text()
 
 
-def test_only_forms_that_name_two_dates_have_the_button(swipe, workspace):
+def test_only_forms_that_name_two_dates_have_the_button(swipe, workspace, wait):
     dock = Dock(workspace, QgsMessageBar(), lambda: None)
-    dock.open_job("refine_change")
-    dock.offer_swipe(swipe)  # a form that was made before has it, too
-    found = {name for name in ("check_pair", "detect_change", "refine_change", "finetune_change", "change_over_time")
-             if dock.open_job(name).findChild(SwipeBar)}  # fmt: skip
+    found = set()
+    for name in ("refine_change", "check_pair", "detect_change", "finetune_change", "change_over_time"):
+        panel = dock.open_job(name)
+        wait(panel.isVisible, 20)
+        if not found:
+            dock.offer_swipe(swipe)  # a form that was made before has it, too
+        found |= {name} if panel.findChild(SwipeBar) else set()
     assert found == {"check_pair", "detect_change", "refine_change", "finetune_change"}
     dock.deleteLater()
 
