@@ -268,7 +268,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "labels", help="folder where runs are kept")
     options = parser.parse_args()
     if options.quick:
-        options.sets, options.draws, options.minutes, options.teach = "naip_dakota", 2, 0.05, 0.05
+        options.sets, options.draws, options.minutes, options.teach = "s2_carolina", 2, 0.05, 0.05
         options.splits = 1
     return options
 
