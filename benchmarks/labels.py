@@ -255,7 +255,7 @@ def write(value: float | None) -> str:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one set, 2 draws, seconds of training")
+    parser.add_argument("--quick", action="store_true", help="one set, 2 draws, seconds of pretraining")
     parser.add_argument("--sets", default=",".join([*GROUNDS, "neon_trees"]), help="names, separated by commas")
     parser.add_argument("--draws", type=int, default=20, help="of labels, a set; 0 leaves them out")
     parser.add_argument("--polygons", type=int, default=6, help="of a class that are learned from, at most")
@@ -268,8 +268,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "labels", help="folder where runs are kept")
     options = parser.parse_args()
     if options.quick:
-        options.sets, options.draws, options.minutes, options.teach = "naip_dakota", 2, 0.05, 0.05
-        options.splits = 1
+        options.sets, options.draws, options.minutes, options.teach = "s2_carolina", 2, 0.05, 0
     return options
 
 
