@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 from qgis.core import QgsApplication, QgsProject
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
@@ -21,7 +21,7 @@ from rsfm_qgis.gui.pair_action import PairAction
 from rsfm_qgis.gui.share_legend import ShareLegend
 from rsfm_qgis.gui.swipe_action import SwipeAction
 from rsfm_qgis.runs import RunList
-from rsfm_qgis.schema import Job, jobs
+from rsfm_qgis.schema import jobs
 from rsfm_qgis.toolbox.provider import Provider
 
 MENU = "RSFM"
@@ -47,7 +47,7 @@ class Plugin(QObject):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._prepare)
-        self._unread: list[Job] = []
+        self._waiting: list[Callable[[], object]] = []
 
     def initProcessing(self) -> None:
         """Add the toolbox's algorithms; all that qgis_process asks for."""
@@ -55,8 +55,10 @@ class Plugin(QObject):
         QgsApplication.processingRegistry().addProvider(self.provider)
 
     def initGui(self) -> None:
-        """Add the dock, the actions of the Raster menu, the algorithms and the options page."""
-        self._unread = list(jobs().values())
+        """Add the dock and the options page; the actions and the algorithms follow in turns of their own."""
+        self._waiting = [self._add_actions, self._add_tools]
+        self._waiting += [job.prepare for job in jobs().values()]
+        self._waiting += [self.initProcessing]
         self._later.start(0)
         self.client = BackendClient(self)
         self.runs = RunList(self.client, QgsProject.instance(), self)
@@ -76,10 +78,6 @@ class Plugin(QObject):
         self.dock.opened.connect(self._remember_opened)
         self._options = OptionsFactory(self.client)
         self._iface.registerOptionsWidgetFactory(self._options)
-        self._add_actions(self.dock)
-        self._pair = PairAction(self._iface, self.dock.compare, self)
-        self._swipe = SwipeAction(self._iface, self._pair.pair, self)
-        self.dock.offer_swipe(self._swipe)
         self._shares = ShareLegend(QgsProject.instance(), self._iface.layerTreeView(), self)
 
     def unload(self) -> None:
@@ -127,23 +125,29 @@ class Plugin(QObject):
         _forget_members()
 
     def _prepare(self) -> None:
-        """Read one more job in a turn of its own, so that QGIS is never held; add the algorithms after the last."""
-        if self._unread:
-            self._unread.pop().prepare()
+        """Do one more of the things that can wait in a turn of its own, so that QGIS is never held."""
+        self._waiting.pop(0)()
+        if self._waiting:
             self._later.start(0)
-        else:
-            self.initProcessing()
 
-    def _add_actions(self, dock: Dock) -> None:
+    def _add_actions(self) -> None:
         panel = QAction(QIcon(paths.icon("rsfm")), self.tr("RSFM Panel"), self)
         panel.setObjectName("rsfm_panel")
-        dock.setToggleVisibilityAction(panel)
+        if self.dock is not None:
+            self.dock.setToggleVisibilityAction(panel)
         self._add_action(panel)
         for job in jobs().values():
             action = QAction(QIcon(paths.icon(job.page)), f"{job.title}\u2026", self)
             action.setObjectName(f"rsfm_{job.name}")
             action.triggered.connect(partial(self._open_job, job.name))
             self._add_action(action)
+
+    def _add_tools(self) -> None:
+        """Add the actions on selected raster layers."""
+        if self.dock is not None:
+            self._pair = PairAction(self._iface, self.dock.compare, self)
+            self._swipe = SwipeAction(self._iface, self._pair.pair, self)
+            self.dock.offer_swipe(self._swipe)
 
     def _add_action(self, action: QAction) -> None:
         self._iface.addPluginToRasterMenu(MENU, action)
