@@ -7,7 +7,8 @@ from rsfm.errors import Stopped, UserError
 from rsfm.jobs.collect import CollectConfig
 from rsfm.raster.collection import SUFFIX, Collection, save
 from rsfm.raster.collection_findings import find_trouble
-from rsfm.raster.gather import gather
+from rsfm.raster.gather import Gathered, gather
+from rsfm.raster.joined_sensors import join_sensors
 from rsfm.runs import Run, safe_name
 
 
@@ -25,6 +26,8 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
         run.progress(0.98 * done / total, f"{done} of {total} rasters")
 
     found = gather(config.rasters, config.name, target, report)
+    if config.join_sensors and not found.stopped:
+        found = _join(found, config.join_sensors, target)
     for warning in [*found.warnings, *find_trouble(found.collection)]:
         run.warning(warning)
     for entry in [entry for entry in found.collection.entries if entry.problem][:20]:
@@ -41,6 +44,23 @@ def collect(config: CollectConfig, run: Run) -> dict[str, Any]:
     if found.stopped:
         raise Stopped
     return summary(found.collection, target, found.new)
+
+
+def _join(found: Gathered, days: int, target: Path) -> Gathered:
+    """Join radar and optical rasters.
+
+    Raises:
+        UserError: the folder of the collection cannot be written to.
+    """
+    try:
+        joined = join_sensors(found.collection.entries, days, target)
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written beside '{target}' ({error.strerror}). Choose another file under 'Output'.",
+            "output",
+        ) from error
+    collection = found.collection.model_copy(update={"entries": tuple(joined.entries)})
+    return found._replace(collection=collection, warnings=[*found.warnings, *joined.warnings])
 
 
 def summary(collection: Collection, target: Path, new: int) -> dict[str, Any]:

@@ -28,6 +28,16 @@ MEANINGS = {
         "The loss on ground that nothing was learned from. When it rises, training has lasted too long.",
     ),
     "contrast": Meaning("Contrast", "How hard it is to tell a window from others by its other view. Lower is better."),
+    "contrast_of_seasons": Meaning(
+        "Contrast, blind to the season",
+        "How hard it is to tell a window from others, and from its views in another light, by its view of "
+        "another date. Lower is better.",
+    ),
+    "contrast_of_light": Meaning(
+        "Contrast, blind to the light",
+        "How hard it is to tell a window from others, and from its views of other dates, by its view in "
+        "another light. Lower is better.",
+    ),
     "top1": Meaning(
         "Views recognised",
         "Share of windows whose other view is found first among all it is compared with. From 0 to 1; 1 is all.",

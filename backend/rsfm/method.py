@@ -5,6 +5,7 @@ Shape letters: B batch, T dates, C bands, H rows, W columns.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -119,6 +120,9 @@ class Method(nn.Module):
     @abstractmethod
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__()
+
+    def tell_bands(self, names: Sequence[str]) -> None:
+        """Learn what the bands are called, before the first step; a resumed run does it again."""
 
     def prepare(self, places_N2: Tensor) -> tuple[str, ...]:
         """Look at the places that will be learned from, before the first step; a resumed run does it again.

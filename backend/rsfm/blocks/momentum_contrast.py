@@ -7,6 +7,7 @@ Shape letters: B batch, C bands, H rows, W columns, D features compared, K lengt
 """
 
 import copy
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,14 +15,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rsfm.blocks.band_drop import ViewsConfig
+from rsfm.blocks.band_drop import ViewsConfig, ViewsMethod
 from rsfm.blocks.batch_groups import in_groups
 from rsfm.blocks.queue import Queue
 from rsfm.blocks.ranks import gather_rows, own_rows, ranks, same_for_all
 from rsfm.blocks.views import ViewKind
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
-from rsfm.method import Method
 from rsfm.params import Channels, Fraction, Pixels
 
 
@@ -49,7 +49,7 @@ class MomentumContrastConfig(ViewsConfig):
     )
 
 
-class MomentumContrast(Method):
+class MomentumContrast(ViewsMethod):
     """An encoder with a projection, their slow averages, and a queue of the averages' keys.
 
     Attributes:
@@ -64,9 +64,7 @@ class MomentumContrast(Method):
         super().__init__(config, encoder)
         self.config: MomentumContrastConfig = config
         self.encoder = encoder
-        self.projection = nn.Sequential(
-            nn.Linear(encoder.width, encoder.width), nn.ReLU(), nn.Linear(encoder.width, config.dimension)
-        )
+        self.projection = make_projection(encoder.width, config.dimension)
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.key_projection = copy.deepcopy(self.projection).requires_grad_(False)
         self.negatives = Queue(config.dimension, config.queue)
@@ -92,12 +90,12 @@ class MomentumContrast(Method):
 
     def project(self, query_BCHW: Tensor) -> Tensor:
         """Return the projections of queries, query_BD, before they are brought to length 1."""
-        return in_groups(self.encoder, self._encode_queries, query_BCHW, self._groups(len(query_BCHW)))
+        return in_groups(self.encoder, self._encode_queries, query_BCHW, self.groups(len(query_BCHW)))
 
     def compare_projected(self, query_BD: Tensor, key_BCHW: Tensor, order_B: Tensor | None = None) -> Tensor:
         """Do the rest of `compare` with projected queries."""
-        self._move_average()
-        key_BD = self._keys(key_BCHW, order_B, self._groups(len(key_BCHW)))
+        self.move_average()
+        key_BD = self.encode_keys(key_BCHW, self._encode_keys, order_B)
         with torch.autocast(query_BD.device.type, enabled=False):
             query_BD = functional.normalize(query_BD.float(), dim=1)
             key_BD = functional.normalize(key_BD.float(), dim=1)
@@ -108,14 +106,17 @@ class MomentumContrast(Method):
         return logits_BK
 
     @torch.no_grad()
-    def _keys(self, key_BCHW: Tensor, order_B: Tensor | None, groups: int) -> Tensor:
+    def encode_keys(
+        self, key_BCHW: Tensor, encode: Callable[[Tensor], Tensor], order_B: Tensor | None = None
+    ) -> Tensor:
         """Encode the keys in shuffled groups, so that no query shares its batch statistics with its own key."""
+        groups = self.groups(len(key_BCHW))
         if groups == 1:
-            return self._encode_keys(key_BCHW)
+            return encode(key_BCHW)
         if order_B is None:
             order_B = same_for_all(torch.randperm(len(key_BCHW) * ranks(), device=key_BCHW.device))
         shuffled_BCHW = own_rows(gather_rows(key_BCHW)[order_B])
-        shuffled_BD = in_groups(self.key_encoder, self._encode_keys, shuffled_BCHW, groups)
+        shuffled_BD = in_groups(self.key_encoder, encode, shuffled_BCHW, groups)
         return own_rows(gather_rows(shuffled_BD)[order_B.argsort()])
 
     def _encode_queries(self, query_BCHW: Tensor) -> Tensor:
@@ -127,17 +128,26 @@ class MomentumContrast(Method):
         return key_BD
 
     @torch.no_grad()
-    def _move_average(self) -> None:
+    def move_average(self) -> None:
         """Move the key encoder's parameters, not its buffers, towards the encoder's."""
         if not self.average_due:
             return
-        pairs = ((self.key_encoder, self.encoder), (self.key_projection, self.projection))
-        for slow, fast in pairs:
+        for slow, fast in self.averages_of():
             for average, parameter in zip(slow.parameters(), fast.parameters(), strict=True):
                 average.mul_(self.config.momentum).add_(parameter, alpha=1 - self.config.momentum)
         self.average_due.fill_(False)
 
-    def _groups(self, count: int) -> int:
+    def averages_of(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Yield each slow average, and what it follows."""
+        yield self.key_encoder, self.encoder
+        yield self.key_projection, self.projection
+
+    def groups(self, count: int) -> int:
+        """Tell into how many groups a batch of this process is divided for batch norm.
+
+        Raises:
+            UserError: the batch cannot be divided so.
+        """
         groups = max(self.config.bn_groups // self.parts, 1)  # a part of a step has fewer, of as many windows
         if groups > 1 and groups % ranks():
             raise UserError(
@@ -152,6 +162,11 @@ class MomentumContrast(Method):
                 "method.bn_groups",
             )
         return groups
+
+
+def make_projection(width: int, dimension: int) -> nn.Sequential:
+    """Make a head of two layers."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dimension))
 
 
 def contrast(logits_BK: Tensor) -> Tensor:

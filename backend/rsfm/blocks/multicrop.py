@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsfm.blocks.band_drop import drop_bands
 from rsfm.blocks.crops import Limits, cut, draw_crop
 from rsfm.blocks.photometry import Chances, Light, draw_light, relight
 from rsfm.blocks.resampling import Rectangles
@@ -36,7 +35,7 @@ def draw_views(
     sizes: tuple[int, int],
     areas: Sequence[tuple[float, float]],
     published_size: int = 224,
-    band_drop: float = 0.0,
+    drop: Callable[[Tensor], Tensor] | None = None,
 ) -> list[DrawnView]:
     """Draw two large views and a small one for each further entry of `areas`.
 
@@ -44,7 +43,7 @@ def draw_views(
         sizes: side of large and of small views.
         areas: least and greatest share of the window's area, of each view.
         published_size: side of a large view in the recipe; the blur is drawn for it.
-        band_drop: chance of each band to be missing from a view.
+        drop: takes bands out of the pixels of a view.
     """
     count, _, height, width = window.pixels_BCHW.shape
     device = window.pixels_BCHW.device
@@ -62,10 +61,9 @@ def draw_views(
 
         wanted.append((make, (size, size)))
         crops.append(crop)
-    views = [
-        View(drop_bands(pixels_BCHW, band_drop), valid_BHW)
-        for pixels_BCHW, valid_BHW in make_all_in_pieces(wanted, window.pixels_BCHW)
-    ]
+    views = make_all_in_pieces(wanted, window.pixels_BCHW)
+    if drop is not None:
+        views = [View(drop(pixels_BCHW), valid_BHW) for pixels_BCHW, valid_BHW in views]
     return [DrawnView(view, crop, view.valid_BHW.shape[2]) for view, crop in zip(views, crops, strict=True)]
 
 

@@ -5,13 +5,13 @@ Shape letters: B batch, C bands, H rows, W columns, S side of a view.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rsfm.blocks import colour
-from rsfm.blocks.band_drop import drop_bands
 from rsfm.blocks.photometry import Light, relight
 from rsfm.blocks.ranks import own_rows, ranks
 from rsfm.blocks.resampling import Kernel, Rectangles, resize_valid
@@ -22,22 +22,30 @@ ViewKind = Literal["quick", "published"]
 
 
 def draw_view(
-    kind: ViewKind, pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: float = 0.2, band_drop: float = 0.0
+    kind: ViewKind,
+    window: View,
+    size: int,
+    smallest: float = 0.2,
+    drop: Callable[[Tensor], Tensor] | None = None,
 ) -> View:
     """Draw one view of each window.
 
     Args:
         smallest: share of the window's area that a published view covers at least.
-        band_drop: chance of each band to be missing.
+        drop: takes bands out of the pixels of a view.
 
     Raises:
         UserError: the windows are too small for views of this size.
     """
+    view = quick_view(*window, size) if kind == "quick" else published_view(*window, size, smallest)
+    return view if drop is None else View(drop(view.pixels_BCHW), view.valid_BHW)
+
+
+def plain_crop(kind: ViewKind, window: View, size: int, smallest: float = 0.2) -> View:
+    """Cut one rectangle out of each window as `draw_view` does, and change nothing else: no mirror, turn or colour."""
     if kind == "quick":
-        view = quick_view(pixels_BCHW, valid_BHW, size)
-    else:
-        view = published_view(pixels_BCHW, valid_BHW, size, smallest)
-    return View(drop_bands(view.pixels_BCHW, band_drop), view.valid_BHW)
+        return turned_crop(*window, size, turn=False)
+    return resized_crop(*window, (size, size), "bilinear", smallest, mirror=False)
 
 
 def quick_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
@@ -50,8 +58,8 @@ def quick_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
     return View(standardised_jitter(view.pixels_BCHW) * view.valid_BHW[:, None], view.valid_BHW)
 
 
-def turned_crop(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
-    """Cut a square anywhere in each window, in one of its eight orientations.
+def turned_crop(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, turn: bool = True) -> View:
+    """Cut a square anywhere in each window, in one of its eight orientations if `turn`, else as it lies.
 
     Raises:
         UserError: the windows are smaller than the view.
@@ -64,11 +72,13 @@ def turned_crop(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int) -> View:
             "method.view_size",
         )
     device = pixels_BCHW.device
-    rows_BS1 = _cut(count, height, size, device)[:, :, None]
-    columns_B1S = _cut(count, width, size, device)[:, None, :]
+    rows_BS1 = _cut(count, height, size, device, turn)[:, :, None]
+    columns_B1S = _cut(count, width, size, device, turn)[:, None, :]
     batch_B11 = torch.arange(count, device=device)[:, None, None]
     pixels_BCSS = pixels_BCHW.permute(0, 2, 3, 1)[batch_B11, rows_BS1, columns_B1S].permute(0, 3, 1, 2)
     valid_BSS = valid_BHW[batch_B11, rows_BS1, columns_B1S]
+    if not turn:
+        return View(pixels_BCSS, valid_BSS)
     turned_B = _uniform(count, 0, 1, device) < 0.5
     return View(
         torch.where(turned_B[:, None, None, None], pixels_BCSS.mT, pixels_BCSS),
@@ -104,12 +114,18 @@ def published_view(pixels_BCHW: Tensor, valid_BHW: Tensor, size: int, smallest: 
 
 
 def resized_crop(
-    pixels_BCHW: Tensor, valid_BHW: Tensor, size: tuple[int, int], kernel: Kernel, smallest: float = 0.2
+    pixels_BCHW: Tensor,
+    valid_BHW: Tensor,
+    size: tuple[int, int],
+    kernel: Kernel,
+    smallest: float = 0.2,
+    mirror: bool = True,
 ) -> View:
     """Cut out of each window with an aspect of 3/4 to 4/3, resize it to `size`, mirror every other.
 
     Args:
         smallest: share of the window's area that is cut out at least.
+        mirror: False mirrors none.
     """
     count, _, height, width = pixels_BCHW.shape
     device = pixels_BCHW.device
@@ -119,7 +135,7 @@ def resized_crop(
     wide_B = (area_B * aspect_B).sqrt().round().clamp(1, width)
     top_B = (_uniform(count, 0, 1, device) * (height - high_B + 1)).floor()
     left_B = (_uniform(count, 0, 1, device) * (width - wide_B + 1)).floor()
-    mirrored_B = _uniform(count, 0, 1, device) < 0.5
+    mirrored_B = _uniform(count, 0, 1, device) < (0.5 if mirror else 0)
 
     place = Rectangles(top_B, left_B, high_B, wide_B, mirrored_B, torch.zeros_like(mirrored_B))
 
@@ -143,10 +159,12 @@ def _draw_light(count: int, bands: int, size: int, device: torch.device) -> Ligh
     return Light(order, factors_4B, jittered_B, gray_B, sigma_B, torch.zeros_like(gray_B))
 
 
-def _cut(count: int, cells: int, size: int, device: torch.device) -> Tensor:
-    """Draw consecutive indices_BS along an axis, forwards or backwards."""
+def _cut(count: int, cells: int, size: int, device: torch.device, turn: bool) -> Tensor:
+    """Draw consecutive indices_BS along an axis, forwards or, if `turn`, backwards."""
     start_B = own_rows(torch.randint(cells - size + 1, (count * ranks(),), device=device))
     step_S = torch.arange(size, device=device)
+    if not turn:
+        return start_B[:, None] + step_S
     backwards_B1 = _uniform(count, 0, 1, device)[:, None] < 0.5
     return start_B[:, None] + torch.where(backwards_B1, size - 1 - step_S, step_S)
 

@@ -8,7 +8,7 @@ group.
 
 import re
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,7 +18,7 @@ from rsfm.blocks.patch_embed import PatchEmbed
 from rsfm.blocks.positions import sincos_1d
 from rsfm.blocks.sliced_vit import SlicedViT, SlicedViTConfig
 from rsfm.errors import UserError
-from rsfm.params import Channels
+from rsfm.params import Channels, Hint
 
 NEIGHBOURS = 3
 
@@ -36,6 +36,9 @@ class ViTGroupedConfig(SlicedViTConfig):
     group_width: Channels = Field(
         64, ge=2, le=2048, multiple_of=2, description="Features of a position that tell the group."
     )
+    learn_groups: Annotated[bool, Hint(advanced=True)] = Field(
+        False, description="Learn what tells the groups apart; otherwise it stays as it is, sines and cosines."
+    )
 
 
 class ViTGrouped(SlicedViT):
@@ -49,7 +52,7 @@ class ViTGrouped(SlicedViT):
         embeds = [PatchEmbed(None, config.patch_size, len(group), self.width) for group in self.groups]
         self.patch_embed = nn.ModuleList(embeds)
         told_1SE = sincos_1d(self.told, torch.arange(len(self.groups), device="cpu"))[None].float()
-        self.channel_embed = nn.Parameter(told_1SE, requires_grad=False)
+        self.channel_embed = nn.Parameter(told_1SE, requires_grad=config.learn_groups)
         for embed in embeds:
             nn.init.xavier_uniform_(embed.proj.weight.flatten(1))
 

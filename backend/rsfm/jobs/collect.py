@@ -28,6 +28,13 @@ class CollectConfig(Config):
         description="File to write, ending in .collection.json; one that is there is extended, and your corrections "
         "stay. Empty writes it to the run.",
     )
+    join_sensors: int = Field(
+        0,
+        ge=0,
+        le=366,
+        description="Join radar and optical rasters of one place into one raster, if at most so many days lie between "
+        "them. 0 joins none.",
+    )
     refuse_useless: Annotated[bool, Hint(advanced=True)] = Field(
         True, description="Refuse rasters of which none can be learned from; otherwise the collection says why of each."
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rsfm.blocks.band_drop import ViewsMethod
 from rsfm.blocks.centring import Centre
 from rsfm.blocks.distillation import (
     SMALLEST,
@@ -22,13 +23,13 @@ from rsfm.blocks.distillation import (
 )
 from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.multicrop import draw_views, in_passes, usable
-from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
+from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_CONV
 from rsfm.blocks.teacher import make_teacher, move_average
 from rsfm.blocks.transformer import TokenEncoder
 from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.job import Preset
-from rsfm.method import Loss, Method, Sample
+from rsfm.method import Loss, Sample
 
 ALONE = 0.14
 """Least share of a window that a large view covers when there are no small ones."""
@@ -40,7 +41,7 @@ class DINOConfig(FrozenPrototypesConfig):
     name: Literal["dino"] = "dino"
 
 
-class DINO(Method):
+class DINO(ViewsMethod):
     name = "dino"
     title = "DINO"
     Config = DINOConfig
@@ -59,8 +60,8 @@ class DINO(Method):
                     "norm_last_layer": True,
                     "freeze": 0.02,
                 },
-                "encoder": {"name": "vit_learned", **SMALL_VIT, "pooling": "class", "gsd_token": False},
-                "training": DINO_QUICK,
+                "encoder": SMALL_CONV,
+                "training": {**DINO_QUICK, "learning_rate": 1e-3},
                 "window": 40,
             },
         ),
@@ -129,7 +130,7 @@ class DINO(Method):
         config = self.config
         least = config.split if config.small_views else ALONE
         areas = [(least, 1.0)] * 2 + [(SMALLEST, config.split)] * config.small_views
-        drawn = draw_views(window, (config.large_size, config.small_size), areas, band_drop=config.band_drop)
+        drawn = draw_views(window, (config.large_size, config.small_size), areas, drop=self.drop)
         return [one.view for one in drawn]
 
     def compare(self, views: list[Tensor], usable_VB: Tensor, progress: float) -> Distilled:

@@ -173,7 +173,7 @@ class GASSL(MomentumContrast):
         first, second, alone = on_two_dates(sample)
         config = self.config
         size, smallest = config.view_size, config.smallest_crop
-        query, key = (draw_view(config.views, *view, size, smallest, config.band_drop) for view in (first, second))
+        query, key = (draw_view(config.views, view, size, smallest, self.drop) for view in (first, second))
         return query, key, alone
 
     def _warnings(self, sample: Sample) -> tuple[str, ...]:

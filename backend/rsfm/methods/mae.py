@@ -1,6 +1,7 @@
 """Masked autoencoder: rebuild the hidden patches of a window from the visible ones.
 
-He et al., 2022, "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
+He et al., 2022, "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377. A variant hides cells inside
+patches (Sun et al., 2023, "RingMo: A Remote Sensing Foundation Model With Masked Image Modeling").
 
 Shape letters: B batch, C bands, H rows, W columns, L patches, K kept, D encoder width, E decoder width,
 P values of a patch (C * patch_size ** 2).
@@ -25,6 +26,7 @@ from rsfm.blocks.masking import (
     take,
     unpatchify,
 )
+from rsfm.blocks.pixel_masking import draw_hidden
 from rsfm.blocks.positions import grid_positions, sincos_2d
 from rsfm.blocks.ranks import mean_of_all, own_rows, ranks
 from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT
@@ -44,7 +46,7 @@ from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
 from rsfm.method import Loss, Method, MethodConfig, Picture, Sample
-from rsfm.params import Channels
+from rsfm.params import Channels, Fraction
 
 
 class MAEConfig(MethodConfig):
@@ -52,7 +54,23 @@ class MAEConfig(MethodConfig):
 
     name: Literal["mae"] = "mae"
     mask_ratio: MaskRatio = 0.75
-    norm_pix: bool = Field(True, description="Rebuild each patch relative to its own mean and spread.")
+    hidden: Literal["patches", "cells"] = Field(
+        "patches",
+        description="What is hidden.",
+        json_schema_extra={
+            "choices": ["patches", "cells"],
+            "titles": ["Whole patches", "Cells inside patches, so that small objects leave traces (RingMo)"],
+        },
+    )
+    hidden_cells: Fraction = Field(
+        0.8,
+        ge=0.05,
+        le=1,
+        description="Share of a chosen patch's cells that is hidden; 'Mask ratio' is the share of patches chosen.",
+    )
+    norm_pix: bool = Field(
+        True, description="Rebuild each patch relative to its own mean and spread; for whole patches only."
+    )
     views: Literal["window", "published"] = Field(
         "window",
         description="What is rebuilt.",
@@ -125,6 +143,11 @@ class MAE(Method):
             )
         self.config: MAEConfig = config
         self.encoder = encoder
+        if config.hidden == "cells":
+            self.hidden_pixel = nn.Parameter(torch.zeros(1, encoder.bands, 1, 1))
+            self.pixel_head = nn.Linear(encoder.width, encoder.bands * encoder.patch_size**2)
+            self.pixel_head.apply(initialise)
+            return
         width, grid = config.decoder_width, encoder.grid
         self.decoder_embed = nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
@@ -137,8 +160,11 @@ class MAE(Method):
             part.apply(initialise)
 
     def pictures(self, sample: Sample) -> list[Picture]:
-        """Show the windows, what is left of them, and the hidden patches rebuilt among those that are left."""
+        """Show the windows, what is left of them, and what is hidden rebuilt among what is left."""
         pixels_BCHW, size = sample.pixels_BCHW.float(), self.encoder.patch_size
+        if self.config.hidden == "cells":
+            hidden_BHW = self.hide_cells(pixels_BCHW)
+            return _pictures(sample, hidden_BHW[:, None], self.rebuild_cells(pixels_BCHW, hidden_BHW).float())
         split, (rows, columns) = self.hide(pixels_BCHW), self.encoder.patches(pixels_BCHW)
         patches_BLP = patchify(pixels_BCHW, size)
         rebuilt_BLP = self.rebuild(self.see(pixels_BCHW, split), split, rows, columns).float()
@@ -146,19 +172,16 @@ class MAE(Method):
         if self.config.norm_pix:
             rebuilt_BLP = restore(rebuilt_BLP, patches_BLP, patchify(valid_BCHW.float(), size), over=(2,))
         hidden_BLP = split.hidden_BL.bool()[:, :, None].expand_as(patches_BLP)
-        hidden_BCHW = unpatchify(hidden_BLP, size, rows)
-        filled_BCHW = torch.where(hidden_BCHW, unpatchify(rebuilt_BLP, size, rows), pixels_BCHW)
-        return [
-            Picture("Window", pixels_BCHW[:, None], valid_BCHW[:, None]),
-            Picture("Seen", pixels_BCHW[:, None], (valid_BCHW & ~hidden_BCHW)[:, None]),
-            Picture("Rebuilt", filled_BCHW[:, None], valid_BCHW[:, None]),
-        ]
+        return _pictures(sample, unpatchify(hidden_BLP, size, rows), unpatchify(rebuilt_BLP, size, rows))
 
     def loss(self, sample: Sample, progress: float) -> Loss:
         view = View(sample.pixels_BCHW, sample.valid_BHW)
         if self.config.views == "published":
             height, width = view.pixels_BCHW.shape[2:]
             view = resized_crop(view.pixels_BCHW, view.valid_BHW, (height, width), "bicubic")
+        if self.config.hidden == "cells":
+            total = self.error_of_cells(view, self.hide_cells(view.pixels_BCHW))
+            return Loss(total, {"reconstruction": total.detach()})
         split = self.hide(view.pixels_BCHW)
         rebuilt_BLP = self.rebuild(self.see(view.pixels_BCHW, split), split, *self.encoder.patches(view.pixels_BCHW))
         total = self.error(rebuilt_BLP, view, split.hidden_BL)
@@ -169,6 +192,26 @@ class MAE(Method):
         patches = math.prod(self.encoder.patches(pixels_BCHW))
         noise_BL = own_rows(torch.rand(len(pixels_BCHW) * ranks(), patches, device=pixels_BCHW.device))
         return split_patches(noise_BL, kept_count(patches, self.config.mask_ratio))
+
+    def hide_cells(self, pixels_BCHW: Tensor) -> Tensor:
+        """Choose the pixels that are hidden, for each window anew, hidden_BHW."""
+        rows, columns = self.encoder.patches(pixels_BCHW)
+        shares = self.config.mask_ratio, self.config.hidden_cells
+        return draw_hidden(len(pixels_BCHW), rows, columns, self.encoder.patch_size, *shares, pixels_BCHW.device)
+
+    def rebuild_cells(self, pixels_BCHW: Tensor, hidden_BHW: Tensor) -> Tensor:
+        """Predict rebuilt_BCHW, all pixels, from all patches; hidden pixels are of one learned value for each band."""
+        seen_BCHW = torch.where(hidden_BHW[:, None], self.hidden_pixel.to(pixels_BCHW.dtype), pixels_BCHW)
+        tokens_BLD = self.encoder.encode(self.encoder.embed(seen_BCHW))[:, 1:]
+        rows, _ = self.encoder.patches(pixels_BCHW)
+        return unpatchify(self.pixel_head(tokens_BLD), self.encoder.patch_size, rows)
+
+    def error_of_cells(self, view: View, hidden_BHW: Tensor) -> Tensor:
+        """Mean absolute error over the valid pixels that are hidden."""
+        rebuilt_BCHW = self.rebuild_cells(view.pixels_BCHW, hidden_BHW).float()
+        error_BHW = (rebuilt_BCHW - view.pixels_BCHW.float()).abs().mean(1)
+        asked_BHW = (hidden_BHW & view.valid_BHW).float()
+        return mean_of_all((error_BHW * asked_BHW).sum(), asked_BHW.sum())
 
     def see(self, pixels_BCHW: Tensor, split: Split) -> Tensor:
         """Encode the kept patches, the class token first."""
@@ -207,3 +250,14 @@ class MAE(Method):
         """
         target_BLP = patchify(pixels_BCHW, self.encoder.patch_size)
         return standardise(target_BLP, valid_BLP, over=(2,)) if self.config.norm_pix else target_BLP
+
+
+def _pictures(sample: Sample, hidden_BCHW: Tensor, rebuilt_BCHW: Tensor) -> list[Picture]:
+    pixels_BCHW = sample.pixels_BCHW.float()
+    valid_BCHW = sample.valid_BHW[:, None].expand_as(pixels_BCHW)
+    filled_BCHW = torch.where(hidden_BCHW, rebuilt_BCHW, pixels_BCHW)
+    return [
+        Picture("Window", pixels_BCHW[:, None], valid_BCHW[:, None]),
+        Picture("Seen", pixels_BCHW[:, None], (valid_BCHW & ~hidden_BCHW)[:, None]),
+        Picture("Rebuilt", filled_BCHW[:, None], valid_BCHW[:, None]),
+    ]

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from rsfm.blocks.aligned_views import DrawnPair, make_pairs
-from rsfm.blocks.band_drop import drop_bands
+from rsfm.blocks.band_drop import ViewsMethod
 from rsfm.blocks.centring import Centre, paired_cross_entropy
 from rsfm.blocks.crops import draw_crop
 from rsfm.blocks.distillation import (
@@ -38,7 +38,7 @@ from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
-from rsfm.method import Loss, Method, Picture, Sample
+from rsfm.method import Loss, Picture, Sample
 from rsfm.params import Fraction
 
 STRONG = Chances(jitter=0.8, gray=0.1)
@@ -93,7 +93,7 @@ class Compared(NamedTuple):
     probabilities_VBK: Tensor
 
 
-class PerA(Method):
+class PerA(ViewsMethod):
     name = "pera"
     title = "PerA"
     Config = PerAConfig
@@ -248,9 +248,7 @@ class PerA(Method):
             )
             drawn.append(DrawnPair(crop, strong, weak))
         student_NCSS, teacher_NCSS, valid_NSS, usable_N = make_pairs(window, drawn, size)
-        student_NCSS, teacher_NCSS = (
-            drop_bands(pixels_NCSS, self.config.band_drop) for pixels_NCSS in (student_NCSS, teacher_NCSS)
-        )
+        student_NCSS, teacher_NCSS = self.drop(student_NCSS), self.drop(teacher_NCSS)
         return Pairs(student_NCSS, teacher_NCSS, valid_NSS, usable_N, self.regions(views * count, size, device))
 
     def regions(self, rows: int, size: int, device: torch.device) -> Regions:

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from rsfm.blocks.band_drop import ViewsMethod
 from rsfm.blocks.centring import Centre
 from rsfm.blocks.crops import pixel_size
 from rsfm.blocks.distillation import (
@@ -34,7 +35,7 @@ from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
 from rsfm.job import Preset
-from rsfm.method import Loss, Method, Sample
+from rsfm.method import Loss, Sample
 from rsfm.params import Fraction
 
 UNKNOWN = (
@@ -68,7 +69,7 @@ class Compared(NamedTuple):
     gsd_error: Tensor
 
 
-class SatDINO(Method):
+class SatDINO(ViewsMethod):
     name = "satdino"
     title = "SatDINO"
     Config = SatDINOConfig
@@ -178,7 +179,7 @@ class SatDINO(Method):
         """Draw two large views, and small ones each of its own share of the window, always in the same order."""
         config = self.config
         areas = [(config.split, 1.0)] * 2 + equal_parts(SMALLEST, config.split, config.small_views)
-        return draw_views(window, (config.large_size, config.small_size), areas, band_drop=config.band_drop)
+        return draw_views(window, (config.large_size, config.small_size), areas, drop=self.drop)
 
     def compare(self, views: list[Tensor], gsd_VB: Tensor, usable_VB: Tensor, progress: float) -> Compared:
         """Compare groups of views as DINO does, and the size of a pixel that they tell; then move the centre.

@@ -2,7 +2,8 @@
 
 Cong et al., 2022, "SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite Imagery",
 arXiv:2207.08051. The encoder decides which: with 'vit_temporal' a slice of a window is a date, with 'vit_grouped' a
-group of its bands.
+group of its bands. A preset hides cubes of neighbouring bands in the manner of Li et al., 2024, "S2MAE: A
+Spatial-Spectral Pretraining Foundation Model for Spectral Remote Sensing Data".
 
 Shape letters: B batch, T dates, J dates chosen, C bands, H rows, W columns, G groups of bands, S slices (T * G), L
 patches of a slice, N patches of all slices, slice by slice (S * L), K kept, P pixels of a patch, D encoder width, E
@@ -143,6 +144,17 @@ class SatMAE(Method):
             "Small SatMAE on dates, for a CPU",
             "A small variant, not the paper's model; for rasters of one place at several dates.",
             {**QUICK, "encoder": {**QUICK["encoder"], "name": "vit_temporal", "time_width": 96}},
+        ),
+        Preset(
+            "satmae_cubes_quick",
+            "Small SatMAE on cubes of bands (S2MAE), for a CPU",
+            "A small variant, not the paper's model: nine tenths of all cubes of three neighbouring bands are hidden. "
+            "For rasters of many bands.",
+            {
+                **QUICK,
+                "method": {**QUICK["method"], "mask_ratio": 0.9, "masking": "independent"},
+                "encoder": {**QUICK["encoder"], "learn_groups": True},
+            },
         ),
         Preset(
             "satmae_official",

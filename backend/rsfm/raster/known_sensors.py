@@ -80,6 +80,7 @@ SENSORS = {
 """In the order in which they are looked for."""
 _PATTERNS = {name: re.compile(sensor.pattern, re.IGNORECASE) for name, sensor in SENSORS.items()}
 RADAR = frozenset(_RADAR)
+_POLARISED = re.compile(r"(?<![a-z])(?:vv|vh|hh|hv)(?![a-z])", re.IGNORECASE)
 PLATFORM_TAGS = frozenset(
     (
         *("SPACECRAFT_NAME", "SPACECRAFT_ID", "DATATAKE_1_SPACECRAFT_NAME", "PLATFORM", "SATELLITE", "SATELLITEID"),
@@ -114,3 +115,8 @@ def recognise_bands(names: Sequence[str]) -> str:
     if {"B10", "B11"} <= found <= set(_OLI) and len(found) >= 9:
         return "Landsat 8/9"
     return "Sentinel-2" if "B12" in found and found <= set(_S2) else ""
+
+
+def is_radar(band: str) -> bool:
+    """Tell a radar's band by its name, which holds a polarisation: VV, "Sigma0_VH_db", "HH"."""
+    return _POLARISED.search(band) is not None

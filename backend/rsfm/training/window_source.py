@@ -112,6 +112,7 @@ def open_windows(config: PretrainConfig, stack: ExitStack) -> WindowSource:
         several = dated and sampler.check_dates(method.timed)
         if method.one_date and not several:
             raise UserError(method.one_date, "rasters")
+        method.tell_bands(sampler.band_names)
         if method.placed:
             places_N2 = torch.from_numpy(sampler.places(min(sampler.windows, MOST_PLACES)))
             for warning in method.prepare(places_N2):

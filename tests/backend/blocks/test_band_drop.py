@@ -1,11 +1,15 @@
 """Bands that are missing from a view."""
 
+from functools import partial
+
 import pytest
 import torch
 from rsfm.blocks.band_drop import drop_bands
 from rsfm.blocks.multicrop import draw_views
 from rsfm.blocks.view import View
 from rsfm.blocks.views import draw_view
+
+half = partial(drop_bands, chance=0.5)
 
 
 def missing(pixels_BCHW):
@@ -36,7 +40,7 @@ def test_nothing_is_drawn_for_no_chance():
 def test_two_views_of_a_window_miss_different_bands(kind):
     torch.manual_seed(0)
     pixels_BCHW, valid_BHW = torch.randn(64, 5, 24, 24), torch.ones(64, 24, 24, dtype=torch.bool)
-    first, second = (draw_view(kind, pixels_BCHW, valid_BHW, 16, band_drop=0.5) for _ in range(2))
+    first, second = (draw_view(kind, View(pixels_BCHW, valid_BHW), 16, drop=half) for _ in range(2))
     assert missing(first.pixels_BCHW).any()
     assert missing(second.pixels_BCHW).any()
     assert not torch.equal(missing(first.pixels_BCHW), missing(second.pixels_BCHW))
@@ -46,7 +50,7 @@ def test_two_views_of_a_window_miss_different_bands(kind):
 def test_views_of_a_multi_crop_miss_different_bands():
     torch.manual_seed(0)
     window = View(torch.randn(16, 5, 40, 40), torch.ones(16, 40, 40, dtype=torch.bool))
-    drawn = draw_views(window, (24, 12), [(0.4, 1.0)] * 2 + [(0.05, 0.4)] * 2, band_drop=0.5)
+    drawn = draw_views(window, (24, 12), [(0.4, 1.0)] * 2 + [(0.05, 0.4)] * 2, drop=half)
     gone = [missing(one.view.pixels_BCHW) for one in drawn]
     assert all(one.any() for one in gone)
     assert len({tuple(one.flatten().tolist()) for one in gone}) == 4

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from rsfm.blocks.views import draw_view, published_view, quick_view, resized_crop, standardised_jitter, turned_crop
+from rsfm.blocks.view import View
+from rsfm.blocks.views import (
+    draw_view,
+    plain_crop,
+    published_view,
+    quick_view,
+    resized_crop,
+    standardised_jitter,
+    turned_crop,
+)
 from rsfm.errors import UserError
 from torch import Tensor
 
@@ -19,7 +28,7 @@ def windows(count: int = 6, bands: int = 5, height: int = 40, width: int = 40) -
 @pytest.mark.parametrize("kind", KINDS)
 def test_view_has_the_size_asked_for_and_is_0_where_invalid(kind, bands):
     torch.manual_seed(0)
-    view = draw_view(kind, *windows(bands=bands), 32)
+    view = draw_view(kind, View(*windows(bands=bands)), 32)
     assert view.pixels_BCHW.shape == (6, bands, 32, 32)
     assert view.valid_BHW.shape == (6, 32, 32)
     assert torch.isfinite(view.pixels_BCHW).all()
@@ -31,9 +40,9 @@ def test_view_has_the_size_asked_for_and_is_0_where_invalid(kind, bands):
 def test_nodata_lends_nothing_to_its_neighbours(kind):
     pixels, valid = windows()
     torch.manual_seed(0)
-    clean = draw_view(kind, pixels, valid, 32)
+    clean = draw_view(kind, View(pixels, valid), 32)
     torch.manual_seed(0)
-    dirty = draw_view(kind, torch.where(valid[:, None], pixels, 0), valid, 32)
+    dirty = draw_view(kind, View(torch.where(valid[:, None], pixels, 0), valid), 32)
     torch.testing.assert_close(clean.pixels_BCHW, dirty.pixels_BCHW)
     constant = torch.full_like(pixels, 5) * valid[:, None]
     view = resized_crop(constant, valid, (32, 32), "bilinear")
@@ -67,6 +76,25 @@ def test_turned_crop_is_one_of_the_eight_orientations_of_a_square_of_the_window(
     assert len(known) == 3 * 2 * 8
     assert seen <= known
     assert len(seen) > 40
+
+
+def test_plain_crop_is_a_square_of_the_window_as_it_lies():
+    torch.manual_seed(0)
+    pixels = torch.arange(7.0 * 6).reshape(1, 1, 7, 6).expand(200, -1, -1, -1)
+    squares = pixels[0, 0].unfold(0, 5, 1).unfold(1, 5, 1).reshape(-1, 5, 5)
+    window = View(pixels, torch.ones(200, 7, 6, dtype=torch.bool))
+    seen = {tuple(crop.flatten().tolist()) for crop in plain_crop("quick", window, 5).pixels_BCHW}
+    assert seen == {tuple(square.flatten().tolist()) for square in squares}
+
+
+def test_plain_crop_as_published_mirrors_none_and_changes_no_colour():
+    torch.manual_seed(0)
+    ramp = torch.arange(64.0).expand(500, 4, 64, 64)
+    view = plain_crop("published", View(ramp, torch.ones(500, 64, 64, dtype=torch.bool)), 16)
+    assert (view.pixels_BCHW.diff(dim=3) > 0).all()
+    assert torch.equal(view.pixels_BCHW[:, 0], view.pixels_BCHW[:, 3])
+    assert view.pixels_BCHW.min() >= 0
+    assert view.pixels_BCHW.max() <= 63
 
 
 def test_turned_crop_turns_the_mask_with_the_pixels():

@@ -167,7 +167,7 @@ def gradients(method: Method, windows: Sample) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "dropped"),
-    [("mae_quick", {}), ("pera_quick", {"drop_path": 0.2}), ("dino_quick", {"drop_path": 0.2}),
+    [("mae_quick", {}), ("pera_quick", {"drop_path": 0.2}), ("satdino_quick", {"drop_path": 0.2}),
      ("data2vec_quick", {}), ("satmae_quick", {})],
 )  # fmt: skip
 def test_blocks_that_compute_again_give_the_same_gradients_to_the_bit(name, dropped):
@@ -206,9 +206,9 @@ def test_groups_of_batch_norm_stay_as_large_in_the_parts_of_a_batch():
     config = preset("quick", bn_groups=4)
     method = build_method(config.method, config.encoder, 1)
     method.parts = 2
-    assert method._groups(64) == 2  # type: ignore[operator]
+    assert method.groups(64) == 2  # type: ignore[operator]
     method.parts = 8
-    assert method._groups(16) == 1  # type: ignore[operator]
+    assert method.groups(16) == 1  # type: ignore[operator]
 
 
 def test_pera_that_spreads_windows_apart_is_not_computed_in_parts(tmp_path):
