@@ -28,8 +28,6 @@ OWN_DATA = tempfile.TemporaryDirectory(prefix="rsfm-test-data-")
 os.environ["RSFM_DATA"] = OWN_DATA.name
 os.environ["RSFM_KEEP_AWAKE"] = "no"
 
-LEARNED: list[tuple[str, int, float, float, list[float], list[float]]] = []
-"""What test_methods_learn.py found, to be printed at the end."""
 DATA = Path(os.environ.get("RSFM_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
@@ -137,14 +135,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("numbered pitfalls of the specifications")
         for line in table(Path(__file__).parent):
             terminalreporter.write_line(line)
-    if LEARNED:
+    learned = [line for report in terminalreporter.getreports("passed") for key, line in report.user_properties
+               if key == "learned"]  # fmt: skip
+    if learned:
         terminalreporter.section(
             "what every method learned: loss, and deviation of the embeddings' dimensions over windows"
         )
         terminalreporter.write_line(
             "least, median and greatest dimension; 0: all windows are the same, 1: all lie apart"
         )
-        for name, steps, first, last, untrained, trained in LEARNED:
-            told = " ".join(f"{value:.2f}" for value in trained), " ".join(f"{value:.2f}" for value in untrained)
-            line = f"{name:<9} {steps} steps, loss {first:.3f} to {last:.3f}, deviation {told[0]} (untrained {told[1]})"
+        for line in sorted(learned):
             terminalreporter.write_line(line)
