@@ -1,11 +1,15 @@
 """With which method does pretraining pay? Every method with its quick preset, on one scene, beside the baselines.
 
     python scripts/learn.py [--minutes 15] [--methods mae dino] [--out build/learn]
-    python scripts/learn.py --scene SCENE.tif --labels L.gpkg --field NAME [--minutes 5]
+    python scripts/learn.py --scene SCENE.tif --labels L.gpkg --field NAME [--minutes 5] [--learn-from DATE.tif ...]
 
 With a truth of every pixel: mean IoU over 5 split seeds, 1000 labelled pixels, the same logistic regression on every
 kind of feature (benchmarks/pretraining.py). With polygons: the scores of fine-tuning. A method that was measured with
-the same settings is not measured again, so that the campaign may be broken off and taken up.
+the same settings is not measured again, so that the campaign may be broken off and taken up. Deviation is that of the
+embeddings' dimensions over windows of the scene, the median of them: 0 where all windows are the same, 1 where they lie
+all over the sphere.
+
+Shape letters: N windows, D features.
 """
 
 import argparse
@@ -40,7 +44,8 @@ def learn(method: str, options: argparse.Namespace) -> dict[str, Any]:
     folder = options.out / method
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     command = [sys.executable, "-m", "rsfm", "pretrain", "--preset", PRESETS[method]]
-    command += ["--rasters", json.dumps([str(options.scene)]), "--training.minutes", str(options.minutes)]
+    rasters = [str(path) for path in options.learn_from or [options.scene]]
+    command += ["--rasters", json.dumps(rasters), "--training.minutes", str(options.minutes)]
     started, used = time.monotonic(), os.times().children_user + os.times().children_system
     subprocess.run([*command, "--run", str(folder)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     minutes = (time.monotonic() - started) / 60
@@ -53,8 +58,31 @@ def learn(method: str, options: argparse.Namespace) -> dict[str, Any]:
         "steps": done["steps"],
         "minutes": round(minutes, 1),
         "cpu_minutes": round(spent / 60, 1),
+        "deviation": deviation(model, options.scene),
         "warnings": [event["text"] for event in events if event["type"] == "warning"],
     }
+
+
+def deviation(model: Path, scene: Path) -> float:
+    """Return the median deviation of the dimensions of 256 windows' embeddings of length 1, times the root of D."""
+    import torch
+    from rsfm import model_file
+    from rsfm.blocks.normalisation import Normalisation
+    from rsfm.raster.collection_source import open_source
+    from rsfm.raster.grid import Window
+    from rsfm.raster.in_units import in_units
+
+    file = model_file.load(str(model))
+    side, random = file.card.window // 8 * 8, np.random.default_rng(0)
+    with open_source(str(scene)) as opened, torch.inference_mode():
+        raster = in_units(opened, file.card.band_names) if file.card.units else opened
+        corners = [[int(random.integers(edge - side + 1)) for edge in (raster.grid.height, raster.grid.width)]
+                   for _ in range(256)]  # fmt: skip
+        read = [raster.read_native(Window(row, column, side, side)) for row, column in corners]
+        pixels, valid = (torch.from_numpy(np.stack(part)) for part in zip(*read, strict=True))
+        normalised = Normalisation.from_statistics(file.card.statistics)(pixels, valid)
+        unit_ND = torch.nn.functional.normalize(file.encoder().embedding(normalised).float(), dim=1)
+    return round(float(unit_ND.std(0).median() * unit_ND.shape[1] ** 0.5), 3)
 
 
 def _from_truth(model: Path, options: argparse.Namespace) -> dict[str, float]:
@@ -89,7 +117,8 @@ def table(results: dict[str, Any]) -> str:
     for method, found in sorted(results.items(), key=lambda entry: -entry[1]["scores"]["pretrained"]):
         scores = found["scores"]
         gains = [f"{scores['pretrained'] - scores[name]:+.3f}" for name in ("pixels", "texture", "untrained")]
-        lines.append(f"| {method}, {found['steps']} steps | {scores['pretrained']:.3f} | {' | '.join(gains)} |")
+        told = f"{found['steps']} steps, deviation {found['deviation']:.2f}"
+        lines.append(f"| {method}, {told} | {scores['pretrained']:.3f} | {' | '.join(gains)} |")
     return "\n".join(lines)
 
 
@@ -101,6 +130,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--truth", type=Path, default=TEXTURE / "truth.tif", help="raster of the class of every pixel")
     parser.add_argument("--labels", type=Path, help="polygons in place of the truth")
     parser.add_argument("--field", default="class", help="attribute that holds the class")
+    parser.add_argument("--learn-from", type=Path, nargs="+", help="rasters or a collection to learn from; the scene")
     parser.add_argument("--out", type=Path, default=Path("build/learn"))
     return parser.parse_args()
 
@@ -111,7 +141,8 @@ def main() -> None:
         raise SystemExit(f"There is no scene at {options.scene}. Name one with --scene, or set RSFM_TEST_DATA.")
     options.out.mkdir(parents=True, exist_ok=True)
     kept = options.out / "results.json"
-    settings = {"scene": str(options.scene), "labels": str(options.labels), "minutes": options.minutes}
+    learned = [str(path) for path in options.learn_from or []]
+    settings = {"scene": str(options.scene), "labels": str(options.labels), "minutes": options.minutes, "from": learned}
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     results = known.get("results", {}) if known.get("settings") == settings else {}
     for method in options.methods:
