@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from rsfm.runs import write_json
 
-CPU_BATCH = 4
-"""More is no faster on a CPU, and the same number everywhere gives the same pixels everywhere."""
+CPU_BATCH, USUAL_SIDE = 4, 256
+"""More pixels are no faster on a CPU, and the same number everywhere gives the same pixels everywhere."""
 CPU_SHARE, DEVICE_SHARE = 0.5, 0.9
 """Of the free memory."""
 LARGEST, LEAST_GAIN, REPEATS = 256, 1.05, 3
@@ -48,9 +48,10 @@ def remembered_file() -> Path:
 
 
 def fit_memory(network: nn.Module, bands: int, side: int, available: int) -> int:
-    """Return the usual batch of the CPU, or less where it would take more than its share of the memory."""
+    """Return the usual batch of the CPU, more for small tiles, less where it would take too much of the memory."""
     tile_bytes = _tile_bytes(network, bands, side)
-    return max(1, min(CPU_BATCH, int(CPU_SHARE * available) // tile_bytes))
+    usual = min(max(CPU_BATCH, CPU_BATCH * USUAL_SIDE**2 // side**2), LARGEST)
+    return max(1, min(usual, int(CPU_SHARE * available) // tile_bytes))
 
 
 def find_fastest(seconds: Callable[[int], float | None]) -> int:

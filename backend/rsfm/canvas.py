@@ -46,8 +46,9 @@ class Canvas:
             self._valid[strip.row] = np.zeros((len(valid_hw), self._layout.cells.width), bool)
         self._valid[strip.row][:, first : first + valid_hw.shape[1]] = valid_hw
 
+    @torch.inference_mode()
     def add(self, places: Sequence[tuple[int, int]], outputs_BKNN: Tensor) -> None:
-        """Weigh a batch of tiles and put them down, in the order of rows and columns, on top of earlier ones."""
+        """Weigh tiles in place and put them down, in the order of rows and columns, on top of earlier ones."""
         if self._sums_PNv is None and places:
             self._together = self._outputs if outputs_BKNN.stride(1) == 1 else 1
         for (row, column), outputs_KNN in zip(places, outputs_BKNN, strict=True):
@@ -56,23 +57,26 @@ class Canvas:
 
     def _put(self, row: int, column: int, tile_PNv: Tensor) -> None:
         left = self._layout.column_starts[column] // self._plan.stride - self._layout.cells.column
-        below, beside = row > self._layout.rows[0], column > self._layout.columns[0]
+        blended = self._plan.shared > 0
+        below, beside = blended and row > self._layout.rows[0], blended and column > self._layout.columns[0]
         row_N, column_v = self._row_weights_TN[row], self._column_weights_TN[column].repeat_interleave(self._together)
+        for band in self._plan.bands:
+            if not band.alone:
+                values = slice(band.first * self._together, band.end * self._together)
+                tile_PNv[:, band.first : band.end] *= row_N[band.first : band.end, None]
+                tile_PNv[:, :, values] *= column_v[values]
         sums_PNv = torch.from_numpy(self._sums())
-        for high in self._plan.bands:
-            for wide in self._plan.bands if high.alone else self._plan.first_and_rest:
+        for high in self._plan.first_and_rest:
+            for wide in self._plan.first_and_rest:
                 first, end = max(wide.first, -left), min(wide.end, self._layout.cells.width - left)
                 if first >= end:
                     continue
                 rows, values = slice(high.first, high.end), slice(first * self._together, end * self._together)
                 sums_Phv = sums_PNv[:, rows, (left + first) * self._together : (left + end) * self._together]
-                part_Phv = tile_PNv[:, rows, values]
-                if high.alone and wide.alone:
-                    sums_Phv.copy_(part_Phv)
-                elif (below and high.first == 0) or (beside and wide.first == 0):
-                    sums_Phv += part_Phv * (row_N[rows, None] * column_v[values])
+                if (below and high.first == 0) or (beside and wide.first == 0):
+                    sums_Phv += tile_PNv[:, rows, values]
                 else:
-                    torch.mul(part_Phv, row_N[rows, None] * column_v[values], out=sums_Phv)
+                    sums_Phv.copy_(tile_PNv[:, rows, values])
 
     def _planes(self, outputs_KNN: Tensor) -> Tensor:
         """Return a tile as the sums lie in memory: planes, rows, values."""

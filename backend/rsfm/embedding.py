@@ -19,7 +19,7 @@ from rsfm.devices import choose_device
 from rsfm.embedding_layers import Layer, embedding_coding, embedding_layer, index_layer, picture_layer
 from rsfm.errors import UserError
 from rsfm.feature_sample import CELLS, sample_features, whole
-from rsfm.inference import run_tiles
+from rsfm.inference import run_tiles, usual_batch
 from rsfm.inference_config import TilingConfig
 from rsfm.jobs.embed import EmbedConfig
 from rsfm.mapping import Place, map_rows, provenance, reported
@@ -34,8 +34,6 @@ from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 from rsfm.training.finetuning import as_read_by, open_for
 from rsfm.unfinished import Unfinished, common_row
-
-BATCH = 4
 
 
 class Task(NamedTuple):
@@ -89,7 +87,7 @@ def feature_strips(
     model = model_file.load(model_path)
     raster = as_read_by(model, raster)
     network = EncoderNetwork(model.encoder(), model.card.statistics).to(device)
-    run_tiles(network, raster, window, tiling, device, BATCH, finish, run.check, lambda _: None)
+    run_tiles(network, raster, window, tiling, device, usual_batch(network, tiling), finish, run.check, lambda _: None)
     return raster.grid.shrink(network.stride).crop(window.cells(network.stride)), network.outputs
 
 

@@ -40,6 +40,7 @@ class Encoder(nn.Module):
         width: D, of `embedding` and of the last feature map.
         stride: pixels a cell of the last feature map spans.
         margin: how many pixels around a cell can change its features, when the network is finite; else None.
+        window: side in pixels of the windows that its positions are made for; 0 where it has none.
     """
 
     name: ClassVar[str]
@@ -48,6 +49,7 @@ class Encoder(nn.Module):
     width: int
     stride: int
     margin: int | None
+    window: int = 0
 
     @abstractmethod
     def __init__(self, config: EncoderConfig, bands: int) -> None:

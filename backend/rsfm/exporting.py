@@ -15,6 +15,7 @@ from torch import Tensor
 from rsfm import __version__, exporters, model_file, registry
 from rsfm.errors import UserError
 from rsfm.exporter import Exporter, Subject
+from rsfm.inference import plan_for
 from rsfm.jobs.export_model import ExportModelConfig
 from rsfm.model_file import Model
 from rsfm.networks import EncoderNetwork, head_network
@@ -23,7 +24,6 @@ from rsfm.raster.grid import Window
 from rsfm.raster.in_units import InUnits
 from rsfm.raster.reader import Raster
 from rsfm.raster.scaling import radar_bands
-from rsfm.raster.tiling import plan_tiles
 from rsfm.runs import Run, safe_name, write_json
 from rsfm.training.finetuning import open_for
 
@@ -83,7 +83,7 @@ def make_subject(model: Model, exporter: Exporter, config: ExportModelConfig, ra
     """Prepare what is exported: the whole fine-tuned model, or its encoder."""
     with_head = exporter.whole and model.card.head is not None
     network = head_network(model) if with_head else EncoderNetwork(model.encoder(), model.card.statistics).eval()
-    plan = plan_tiles(config.tiling, network.multiple, network.stride, network.margin)
+    plan = plan_for(network, config.tiling)
     nodata, scale, offset = _stored(raster)
     names = model.card.band_names or tuple(f"Band {number + 1}" for number in range(model.card.bands))
     gsd = raster.grid.gsd if raster else model.card.gsd

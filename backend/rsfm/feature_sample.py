@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfm.errors import UserError
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, plan_for, run_tiles, usual_batch
 from rsfm.mapping import Place
 from rsfm.raster.area import Area
 from rsfm.raster.grid import Window
 from rsfm.raster.strips import Layout, lay_out
-from rsfm.raster.tiling import plan_tiles
+from rsfm.raster.tiling import USUAL_SIDE
 
 TILES = 64
 CELLS = 100_000
@@ -36,8 +36,9 @@ def sample_features(
     Raises:
         UserError: there is hardly a valid one.
     """
-    alone = place._replace(tiling=place.tiling.model_copy(update={"tile_overlap": 0}))
-    plan = plan_tiles(alone.tiling, network.multiple, network.stride, network.margin)
+    side = {"tile_size": place.tiling.tile_size or USUAL_SIDE, "tile_overlap": 0}
+    alone = place._replace(tiling=place.tiling.model_copy(update=side))
+    plan = plan_for(network, alone.tiling)
     layout = lay_out(place.raster.grid, place.area.window, plan)
     count = len(layout.rows) * len(layout.columns)
     quota = cells // min(count, TILES)
@@ -45,7 +46,7 @@ def sample_features(
     found: list[NDArray[np.float32]] = []
     for number in random.permutation(count):
         check()
-        features_ND = _features(network, alone, _own(layout, int(number)))
+        features_ND = _features(network, alone if place.tiling.tile_size else place, _own(layout, int(number)))
         if len(features_ND):
             found.append(features_ND[np.sort(random.permutation(len(features_ND))[:quota])])
         if len(found) == TILES:
@@ -64,8 +65,8 @@ def _features(network: TileNetwork, place: Place, window: Window) -> NDArray[np.
 
     def ignore(_: object = None) -> None: ...
 
-    inside = None if place.area.outlines is None else place.area.inside
-    run_tiles(network, place.raster, window, place.tiling, place.device, 1, keep, ignore, ignore, inside)
+    inside, batch = None if place.area.outlines is None else place.area.inside, usual_batch(network, place.tiling)
+    run_tiles(network, place.raster, window, place.tiling, place.device, batch, keep, ignore, ignore, inside)
     return np.concatenate(found)
 
 

@@ -22,8 +22,9 @@ from rsfm.inference_config import TilingConfig
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
 from rsfm.raster.strips import Inside, Layout, lay_out, strips_ahead
-from rsfm.raster.tiling import plan_tiles
+from rsfm.raster.tiling import Plan, plan_tiles
 
+FEW_TILES, BATCH_PIXELS = 4, 4 * 256**2
 WAITING_BYTES = 2**25
 """Rows that wait for a batch to be filled; above it, the batch is run as it is."""
 
@@ -36,8 +37,10 @@ class TileNetwork(nn.Module):
         stride: pixels of a cell of the output; 1 is full resolution.
         margin: how many pixels around a cell can change it; None is the whole tile.
         multiple: sides of tiles and their starts are multiples of this many pixels.
+        window: side of the windows that it learnt with, where it sees the whole tile; 0 where any tile does.
     """
 
+    window: int = 0
     outputs: int
     stride: int
     margin: int | None
@@ -51,6 +54,16 @@ class TileNetwork(nn.Module):
             pixels_BCSS: float32, in the raster's own unit, 0 where invalid.
             valid_BSS: bool.
         """
+
+
+def plan_for(network: TileNetwork, tiling: TilingConfig) -> Plan:
+    """Choose the tiles of a network."""
+    return plan_tiles(tiling, network.multiple, network.stride, network.margin, network.window)
+
+
+def usual_batch(network: TileNetwork, tiling: TilingConfig) -> int:
+    """Return how many tiles make a batch where nothing was tried: four, or more where they are small."""
+    return max(FEW_TILES, BATCH_PIXELS // plan_for(network, tiling).side ** 2)
 
 
 def run_tiles(
@@ -84,7 +97,7 @@ def run_tiles(
         UserError: the raster is damaged, or a single tile does not fit the device's memory.
     """
     keep_freed_memory()
-    plan = plan_tiles(tiling, network.multiple, network.stride, network.margin)
+    plan = plan_for(network, tiling)
     layout = lay_out(raster.grid, window, plan)
     total, done = len(layout.rows) * len(layout.columns), 0
     canvas = Canvas(layout, network.outputs, finish)

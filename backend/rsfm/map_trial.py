@@ -12,13 +12,14 @@ import psutil
 from rsfm import memory, runs
 from rsfm.devices import choose_device
 from rsfm.inference_config import TilingConfig
+from rsfm.model_file import read_card
 from rsfm.plan import Facts
 from rsfm.raster.area import read_area
 from rsfm.raster.collection_source import open_source
 from rsfm.raster.grid import Grid, Window
 from rsfm.raster.several import find_sources, is_several
 from rsfm.raster.strips import lay_out
-from rsfm.raster.tiling import plan_tiles
+from rsfm.raster.tiling import USUAL_SIDE, plan_tiles
 from rsfm.runs import Run
 
 FEW, MANY_SECONDS = 2, 3.0
@@ -40,6 +41,12 @@ class _Part(NamedTuple):
         return self.window.height * self.window.width
 
 
+def _learnt(config: Any) -> int:
+    """Return the side of the windows that a transformer learnt with; 0 for other models, and where there is none."""
+    encoder = read_card(config.model).encoder if getattr(config, "model", None) else None
+    return int((encoder or {}).get("window", 0))
+
+
 def measure_mapping(job: str, config: Any, do: Callable[[Any, Run], Any]) -> Facts:
     """Map two parts in the middle of what a config asks for, and throw the maps away.
 
@@ -55,8 +62,9 @@ def measure_mapping(job: str, config: Any, do: Callable[[Any, Run], Any]) -> Fac
         config, whole, pixels = _first_raster(config, Path(folder))
         with open_source(config.raster) as raster:
             grid = raster.grid
-        tiling = getattr(config, "tiling", None) or TilingConfig(tile_size=getattr(config, "tile_size", 0) or 256)
-        side = tiling.tile_size
+        tiling = getattr(config, "tiling", None) or TilingConfig(tile_size=getattr(config, "tile_size", 0))
+        window = _learnt(config)
+        side = tiling.tile_size or USUAL_SIDE
 
         def try_part(window: Window) -> _Part:
             return _map_part(job, config, grid, window, do, Path(folder))
@@ -70,7 +78,7 @@ def measure_mapping(job: str, config: Any, do: Callable[[Any, Run], Any]) -> Fac
         if many.pixels == few.pixels:
             each = few.seconds / few.pixels
         grown = max(many.memory - few.memory, 0) / max(many.window.width - few.window.width, 1)
-        rows = lay_out(grid, whole, plan_tiles(tiling, 1, 1, None))
+        rows = lay_out(grid, whole, plan_tiles(tiling, 1, 1, None, window))
         tiles = round(len(rows.rows) * len(rows.columns) * pixels / (whole.height * whole.width))
         return Facts(
             unit="tiles",

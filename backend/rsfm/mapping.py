@@ -16,7 +16,7 @@ from torch import nn
 from rsfm import __version__
 from rsfm.batch_size import choose_batch
 from rsfm.errors import Paused, Stopped
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, plan_for, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model
 from rsfm.preview import Show, small_preview, view_preview, view_window
@@ -27,7 +27,6 @@ from rsfm.raster.dates import date_tags
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
 from rsfm.raster.strips import lay_out
-from rsfm.raster.tiling import plan_tiles
 from rsfm.runs import Run
 from rsfm.shares import current
 from rsfm.unfinished import Unfinished
@@ -71,7 +70,7 @@ def map_rows(
         return
     share = current()
     first, end = (share.first, share.end) if share else (0, cells.height)
-    side = plan_tiles(tiling, network.multiple, network.stride, network.margin).side
+    side = plan_for(network, tiling).side
     compute_as_before(network, raster.bands, side, device, unfinished, run)
     if share and share.stop:
         raise Stopped
@@ -104,7 +103,7 @@ def map_rows(
 def _map_view(network: TileNetwork, place: Place, batch: int, show: Show, run: Run) -> None:
     """Map what is on the screen into a preview; the rows that follow do it again."""
     raster, area, tiling, device = place
-    plan = plan_tiles(tiling, network.multiple, network.stride, network.margin)
+    plan = plan_for(network, tiling)
 
     def work(window: Window) -> float:
         layout = lay_out(raster.grid, window, plan)

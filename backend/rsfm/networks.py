@@ -30,6 +30,7 @@ class FeatureNetwork(TileNetwork):
         super().__init__()
         self.normalisation, self.source = Normalisation.from_statistics(statistics), source
         self.outputs, self.stride, self.margin, self.multiple = source.width, 1, source.margin, source.multiple
+        self.window = source.window
 
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
         return self.source.features(self.normalisation(pixels_BCSS, valid_BSS))
@@ -42,6 +43,7 @@ class HeadNetwork(TileNetwork):
         super().__init__()
         self.features, self.head = FeatureNetwork(source, statistics), head
         self.outputs, self.stride, self.margin, self.multiple = head.classes, 1, source.margin, source.multiple
+        self.window = source.window
 
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
         logits_BKHW: Tensor = self.head(self.features(pixels_BCSS, valid_BSS))
@@ -51,11 +53,11 @@ class HeadNetwork(TileNetwork):
 class DecoderNetwork(TileNetwork):
     """Logits per pixel of a decoder on the maps of an encoder."""
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, statistics: Statistics) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, statistics: Statistics, window: int = 0) -> None:
         super().__init__()
         self.normalisation, self.encoder = Normalisation.from_statistics(statistics), encoder
         self.decoder = decoder
-        self.outputs, self.stride, self.margin = decoder.classes, 1, None
+        self.outputs, self.stride, self.margin, self.window = decoder.classes, 1, None, window
         self.multiple = math.lcm(encoder.stride, decoder.multiple)
 
     def forward(self, pixels_BCSS: Tensor, valid_BSS: Tensor) -> Tensor:
@@ -89,6 +91,7 @@ class EncoderNetwork(TileNetwork):
         projected = 0 if components_KD is None else len(components_KD)
         self.outputs = projected + (encoder.width if with_features or components_KD is None else 0)
         self.stride, self.margin, self.multiple = encoder.stride, encoder.margin, encoder.stride
+        self.window = encoder.window
         if dense:
             self.stride = 1
             self.margin = None if encoder.margin is None else encoder.margin + encoder.stride
@@ -162,6 +165,6 @@ def head_network(model: Model) -> HeadNetwork | DecoderNetwork:
         )
     if model.decodes:
         encoder = model.encoder()
-        return DecoderNetwork(encoder, model.decoder(encoder), model.card.statistics).eval()
+        return DecoderNetwork(encoder, model.decoder(encoder), model.card.statistics, model.card.window).eval()
     source = make_source(model.card.source, model)
     return HeadNetwork(source, model.head(source.width), model.card.statistics).eval()

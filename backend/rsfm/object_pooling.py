@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfm.errors import Stopped
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, run_tiles, usual_batch
 from rsfm.inference_config import TilingConfig
 from rsfm.mapping import Place, map_rows
 from rsfm.raster.background import Work
@@ -28,7 +28,6 @@ RECORD = "objects.journal"
 RECORD_SECONDS = 5.0
 """At most about this much work is lost with the process."""
 
-BATCH = 4
 
 Values = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -123,6 +122,7 @@ def pool_all(network: TileNetwork, raster: Raster, objects: Objects, device: str
 
     window, inside = objects.area.window, objects.area.inside
     network = network.to(device)
-    run_tiles(network, seen, window, TilingConfig(), device, BATCH, finish, run.check, lambda _: None, inside)
+    batch = usual_batch(network, TilingConfig())
+    run_tiles(network, seen, window, TilingConfig(), device, batch, finish, run.check, lambda _: None, inside)
     together = [np.concatenate(part) for part in zip(*parts, strict=True)]
     return Pooled(*together).take(np.argsort(together[0]))

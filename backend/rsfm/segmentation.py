@@ -100,10 +100,10 @@ def _map_classes(
 def _warn_of_window(model: Model, config: SegmentConfig, run: Run) -> None:
     """A decoder joins what the whole of a tile holds, so that other sizes than it learnt with change what it sees."""
     side, learnt = config.tiling.tile_size, model.card.window
-    if model.decodes and learnt and max(side / learnt, learnt / side) > OTHER_SIDE:
+    if model.decodes and side and learnt and max(side / learnt, learnt / side) > OTHER_SIDE:
         run.warning(
             f"The model learnt with windows of {learnt} px and tiles are {side} px, in which it may see other things "
-            f"than it was taught. Set 'Tile size' to {learnt} px."
+            f"than it was taught. Set 'Tile size' to 0 or to {learnt} px."
         )
 
 

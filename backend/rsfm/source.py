@@ -20,9 +20,11 @@ class Source(nn.Module):
         width: D, the number of features.
         margin: how many pixels around a pixel can change its features; None when the whole tile does.
         multiple: tile starts and sizes are multiples of this many pixels.
+        window: side of the windows it learnt with, where the whole tile counts; 0 where any tile does.
     """
 
     name: ClassVar[str]
+    window: int = 0
     width: int
     margin: int | None
     multiple: int

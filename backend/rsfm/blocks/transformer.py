@@ -74,7 +74,7 @@ class PatchEncoder(Encoder):
         self.bands, self.stride, self.margin = bands, config.patch_size, None
         self.width, _, _ = config.shape()
         self.patch_size: int = config.patch_size
-        self.window: int = config.window
+        self.window = config.window
 
     @property
     def grid(self) -> int:

@@ -14,7 +14,7 @@ from rsfm.components import fit_components
 from rsfm.devices import choose_device
 from rsfm.errors import UserError
 from rsfm.feature_sample import CELLS, sample_features
-from rsfm.inference import run_tiles
+from rsfm.inference import run_tiles, usual_batch
 from rsfm.inference_config import TilingConfig
 from rsfm.mapping import Place
 from rsfm.networks import EncoderNetwork
@@ -24,7 +24,7 @@ from rsfm.raster.pair import Pair
 from rsfm.raster.reader import Raster
 from rsfm.training.finetuning import as_read_by
 
-COMPONENTS, SEED, BATCH = 12, 0, 4
+COMPONENTS, SEED = 12, 0
 LEAST_DEVIATION = 1e-6
 
 
@@ -100,7 +100,8 @@ class Encoder:
         def take(strip_Phw: NDArray[np.float32], valid_hw: NDArray[np.bool_]) -> None:
             found.append(strip_Phw * valid_hw)
 
-        run_tiles(self._network, raster, window, TilingConfig(), self._device, BATCH, take, self._check, lambda _: None)
+        batch = usual_batch(self._network, TilingConfig())
+        run_tiles(self._network, raster, window, TilingConfig(), self._device, batch, take, self._check, lambda _: None)
         return np.concatenate(found, axis=1)
 
     def _sample(self, network: EncoderNetwork, raster: Raster, window: Window) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from rsfm.blocks.normalisation import Normalisation
 from rsfm.differences.levels import Level
 from rsfm.encoder import Encoder
 from rsfm.errors import UserError
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, run_tiles, usual_batch
 from rsfm.magnitude import Scene
 from rsfm.model_file import Model
 from rsfm.raster.grid import Window
@@ -29,7 +29,6 @@ from rsfm.raster.statistics import Statistics
 from rsfm.raster.two_dates import TwoDates
 from rsfm.training.finetuning import as_read_by
 
-BATCH = 4
 BLOCK, BLOCKS = 256, 8
 """Of a large overlap, BLOCKS x BLOCKS windows of this side are looked at to measure what is global."""
 SAMPLE_CELLS, SAMPLE_BYTES = 100_000, 2**28
@@ -67,6 +66,7 @@ class _DatesNetwork(TileNetwork):
         self.register_buffer("matching", matching)
         self.multiple = encoder.stride
         self.margin = None if encoder.margin is None else encoder.margin + encoder.stride
+        self.window = encoder.window
         self.combine: Combine = _side_by_side
         self.prepare: Prepare = _as_it_is
         self.outputs = 1
@@ -141,7 +141,8 @@ class EncodedDates:
         return network
 
     def _run(self, network: TileNetwork, scene: Scene, window: Window, finish: Finish) -> None:
-        run_tiles(network, self._raster, window, scene.tiling, scene.device, BATCH, finish, scene.check, lambda _: None)
+        batch = usual_batch(network, scene.tiling)
+        run_tiles(network, self._raster, window, scene.tiling, scene.device, batch, finish, scene.check, lambda _: None)
 
 
 class _Kept:

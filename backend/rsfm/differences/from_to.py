@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rsfm import model_file
 from rsfm.devices import choose_device
 from rsfm.differences.two_dates import TwoDates, open_dates
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, run_tiles, usual_batch
 from rsfm.inference_config import TilingConfig
 from rsfm.jobs.detect_change import DetectChangeConfig
 from rsfm.mapping import provenance
@@ -28,7 +28,6 @@ from rsfm.raster.writer import RasterWriter
 from rsfm.runs import Run
 from rsfm.segmentation import labels
 
-BATCH = 4
 VALUES = 256
 STRIP_PIXELS = 2**22
 DOUBTFUL = 0.5
@@ -151,7 +150,17 @@ def _map_classes(
         def report(part: float) -> None:
             run.progress(part, f"Classes {date}")
 
-        run_tiles(network, raster, window, TilingConfig(), device, BATCH, write, run.check, report)
+        run_tiles(
+            network,
+            raster,
+            window,
+            TilingConfig(),
+            device,
+            usual_batch(network, TilingConfig()),
+            write,
+            run.check,
+            report,
+        )
     style = [name.model_dump() for name in model.card.classes]
     run.output("classes", path, f"Classes {date}", classes=style)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rsfm.batch_size import choose_batch
 from rsfm.evaluation.class_names import check_count, read_names
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, plan_for, run_tiles
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model
 from rsfm.outputs.classes import Classes
@@ -20,7 +20,6 @@ from rsfm.raster.area import Area
 from rsfm.raster.grid import Window
 from rsfm.raster.largest import find_largest
 from rsfm.raster.reader import Raster
-from rsfm.raster.tiling import plan_tiles
 from rsfm.segmentation import softmax_of_largest
 from rsfm.training.candidates import outputs_at
 
@@ -128,7 +127,7 @@ class ModelMap(Mapped):
 
     def by_rows(self, area: Area, take: Take, check: Callable[[], None], progress: Callable[[float], None]) -> None:
         window, row = area.window, area.window.row
-        plan = plan_tiles(TilingConfig(), self._network.multiple, self._network.stride, self._network.margin)
+        plan = plan_for(self._network, TilingConfig())
         batch = choose_batch(self._network, self.raster.bands, plan.side, self._device, self._key)
 
         def finish(logits_KHW: NDArray[np.float32], valid_HW: Flags) -> None:

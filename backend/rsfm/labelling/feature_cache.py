@@ -13,16 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import FEW_TILES, TileNetwork, plan_for, run_tiles, usual_batch
 from rsfm.inference_config import TilingConfig
 from rsfm.raster.grid import Window
 from rsfm.raster.reader import Raster
-from rsfm.raster.tiling import plan_tiles
 
 Indices = NDArray[np.int64]
 Key = tuple[int, int]
 CHUNK = 4
 """Blocks along a side of what is computed at once."""
+LEAST_SIDE = 192
+"""Side of a block in pixels, at least; a whole number of tiles."""
 MOST_BYTES = 1_500_000_000
 """Features that are kept; those that were not used for the longest time give way, never those on the screen."""
 FAR = 2**31
@@ -47,7 +48,8 @@ class FeatureCache:
     def __init__(self, network: TileNetwork, raster: Raster, device: str) -> None:
         self.raster, self.stride, self.width = raster, network.stride, network.outputs
         self._network, self._device, self._tiling = network, device, TilingConfig()
-        self.side = plan_tiles(self._tiling, network.multiple, network.stride, network.margin).step
+        step = plan_for(network, self._tiling).step
+        self.side = step * max(1, LEAST_SIDE // step)
         self._blocks: OrderedDict[Key, Block] = OrderedDict()
         self._bytes, self._seen = 0, frozenset[Key]()
 
@@ -79,7 +81,7 @@ class FeatureCache:
             rows.append(rows_DHW.astype(np.float16))
             valid.append(valid_HW.copy())
 
-        batch = 1 if self._device == "cpu" else CHUNK
+        batch = CHUNK if self._device != "cpu" else usual_batch(self._network, self._tiling) // FEW_TILES
         run_tiles(self._network, self.raster, part, self._tiling, self._device, batch, keep, check, lambda _: None)
         features_Dhw = np.concatenate(rows, axis=1)
         valid_HW = np.concatenate(valid) if self.stride == 1 else self.raster.read_native(part)[1]

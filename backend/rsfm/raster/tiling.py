@@ -19,6 +19,9 @@ from rsfm.inference_config import TilingConfig
 
 UNIT = 32
 """Tile starts are multiples of this many pixels, and of what the network asks for."""
+USUAL_SIDE, USUAL_OVERLAP = 256, 64
+SMALL_WINDOW = 64
+"""Up to this side neighbours share half of it, else a quarter: measured with windows of 32 px."""
 
 
 class Plan(NamedTuple):
@@ -72,7 +75,7 @@ class Band(NamedTuple):
     alone: bool
 
 
-def plan_tiles(tiling: TilingConfig, multiple: int, stride: int, margin: int | None) -> Plan:
+def plan_tiles(tiling: TilingConfig, multiple: int, stride: int, margin: int | None, window: int = 0) -> Plan:
     """Choose the tiles.
 
     A tile grows where the network's multiple leaves no room for the overlap or the halo that were asked for.
@@ -80,16 +83,22 @@ def plan_tiles(tiling: TilingConfig, multiple: int, stride: int, margin: int | N
     Args:
         multiple: sizes and starts the network can take, in pixels.
         margin: how far the network sees around a pixel; None is the whole tile.
+        window: side of the windows that a network which sees the whole tile learnt with; 0 is any. Larger tiles than
+            these show it distances that it never saw.
     """
     multiple = math.lcm(multiple, stride)
-    unit = math.lcm(multiple, UNIT)
-    side = _round_up(tiling.tile_size, multiple)
+    unit, wanted, overlap = math.lcm(multiple, UNIT), tiling.tile_size, tiling.tile_overlap
+    if not wanted and window and margin is None:
+        unit, wanted, overlap = multiple, window, window // (2 if window <= SMALL_WINDOW else 4)
+    elif not wanted:
+        wanted, overlap = USUAL_SIDE, USUAL_OVERLAP
+    side = _round_up(wanted, multiple)
     if margin is not None:
         halo = _round_up(margin, multiple)
         core = max(unit, (side - 2 * halo) // unit * unit)
         return Plan(core, core, halo, stride)
-    step = max(unit, (side - tiling.tile_overlap) // unit * unit)
-    core = max(side, _round_up(step + tiling.tile_overlap, multiple))
+    step = max(unit, (side - overlap) // unit * unit)
+    core = max(side, _round_up(step + overlap, multiple))
     return Plan(core, step, 0, stride)
 
 

@@ -13,7 +13,7 @@ class Encoded(Source):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.width, self.multiple = encoder.width, encoder.stride
+        self.width, self.multiple, self.window = encoder.width, encoder.stride, encoder.window
         # bilinear upsampling reaches one more cell
         self.margin = None if encoder.margin is None else encoder.margin + encoder.stride
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from rsfm.blocks.normalisation import Normalisation
 from rsfm.encoder import Encoder
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, run_tiles, usual_batch
 from rsfm.inference_config import TilingConfig
 from rsfm.model_file import Model, build_encoder
 from rsfm.networks import FeatureNetwork
@@ -28,7 +28,6 @@ from rsfm.sources.texture import Texture
 
 REGION = 256
 """Labelled pixels are read in square regions of this many pixels, so that sparse labels cost little."""
-BATCH = 4
 DEFAULT_ENCODER = {"name": "conv_small"}
 
 
@@ -119,5 +118,6 @@ def _read_region(
         outputs_NK[here] = rows_KHW[:, rows_N[here] - top - done, columns_N[here] - left].T
         done += rows_KHW.shape[1]
 
-    run_tiles(network, raster, window, TilingConfig(), device, BATCH, keep, check, lambda _: None)
+    batch = usual_batch(network, TilingConfig())
+    run_tiles(network, raster, window, TilingConfig(), device, batch, keep, check, lambda _: None)
     return outputs_NK

@@ -19,7 +19,7 @@ from skimage.io import imsave
 
 from rsfm.embedding_layers import paint
 from rsfm.encoder import Encoder
-from rsfm.inference import TileNetwork, run_tiles
+from rsfm.inference import TileNetwork, run_tiles, usual_batch
 from rsfm.inference_config import TilingConfig
 from rsfm.networks import EncoderNetwork
 from rsfm.preview import on_screen, write_raster
@@ -120,7 +120,8 @@ class LearningMap:
 
         raster, check = self._rasters[spot.raster], self._run.check
         tiling = tiling_of(network, self._learned_side)
-        run_tiles(network, raster, spot.window, tiling, self._device, self._batch, keep, check, lambda _: None)
+        batch = usual_batch(network, tiling) if network.window else self._batch
+        run_tiles(network, raster, spot.window, tiling, self._device, batch, keep, check, lambda _: None)
         return np.concatenate(rows, axis=1), np.concatenate(valid)
 
     def _colour(self, features_DHW: Values, valid_HW: NDArray[np.bool_], spot: Spot) -> tuple[Axes, Values]:
@@ -173,7 +174,7 @@ def thin(outputs: Path, shown: set[Path]) -> None:
 
 def tiling_of(network: TileNetwork, learned_side: int) -> TilingConfig:
     """Choose small tiles where each cell looks at all others of its tile: their time grows with the square."""
-    if network.margin is not None:
+    if network.margin is not None or network.window:
         return TilingConfig()
     side = max(SMALL_TILE, -(-learned_side // TILE_STEP) * TILE_STEP)
     return TilingConfig(tile_size=side, tile_overlap=side // 4)
