@@ -51,7 +51,8 @@ def test_an_encoder_tells_its_window_and_so_do_the_networks_on_it():
     assert EncoderNetwork(encoder, STATISTICS).window == FeatureNetwork(Encoded(encoder), STATISTICS).window == 48
     small = ConvSmall(ConvSmallConfig(width=32), 2)
     assert EncoderNetwork(small, STATISTICS).window == 0
-    assert plan_for(EncoderNetwork(small, STATISTICS), TilingConfig()).side == 256
+    network = EncoderNetwork(small, STATISTICS)
+    assert plan_for(network, TilingConfig()) == plan_for(network, TilingConfig(tile_size=256))
 
 
 def test_features_are_the_weighed_mean_of_those_of_windows(tmp_path):
