@@ -135,14 +135,3 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("numbered pitfalls of the specifications")
         for line in table(Path(__file__).parent):
             terminalreporter.write_line(line)
-    learned = [line for report in terminalreporter.getreports("passed") for key, line in report.user_properties
-               if key == "learned"]  # fmt: skip
-    if learned:
-        terminalreporter.section(
-            "what every method learned: loss, and deviation of the embeddings' dimensions over windows"
-        )
-        terminalreporter.write_line(
-            "least, median and greatest dimension; 0: all windows are the same, 1: all lie apart"
-        )
-        for line in sorted(learned):
-            terminalreporter.write_line(line)

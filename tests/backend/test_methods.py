@@ -22,7 +22,7 @@ SMALL = [
     if not preset.name.endswith("_official")
 ]
 VARIANTS = {
-    "mae, cells": ("mae_quick", {"hidden": "cells"}),
+    "mae, cells": ("mae_quick", {"hiding": "cells"}),
     "moco_v2, three spaces, bands drop": ("moco_v2_seasons", {"band_drop": 0.3}),
 }
 CASES = [*SMALL, *VARIANTS]

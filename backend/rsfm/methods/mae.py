@@ -50,11 +50,11 @@ from rsfm.params import Channels, Fraction
 
 
 class MAEConfig(MethodConfig):
-    """Hides most of each window and learns to rebuild it. Made for a GPU, or for hours on a CPU."""
+    """Hides most of each window and learns to rebuild it. Pays after 15 minutes on a CPU, if less than MoCo v2."""
 
     name: Literal["mae"] = "mae"
     mask_ratio: MaskRatio = 0.75
-    hidden: Literal["patches", "cells"] = Field(
+    hiding: Literal["patches", "cells"] = Field(
         "patches",
         description="What is hidden.",
         json_schema_extra={
@@ -97,7 +97,7 @@ class MAE(Method):
         Preset(
             "mae_quick",
             "Small MAE, for a CPU",
-            "A small variant, not the paper's model; on few windows MoCo v2 learns more in the same time.",
+            "A small variant, not the paper's model. Minutes on a CPU pay; MoCo v2 learns more in the same time.",
             {
                 "method": {
                     "name": "mae",
@@ -143,7 +143,7 @@ class MAE(Method):
             )
         self.config: MAEConfig = config
         self.encoder = encoder
-        if config.hidden == "cells":
+        if config.hiding == "cells":
             self.hidden_pixel = nn.Parameter(torch.zeros(1, encoder.bands, 1, 1))
             self.pixel_head = nn.Linear(encoder.width, encoder.bands * encoder.patch_size**2)
             self.pixel_head.apply(initialise)
@@ -162,7 +162,7 @@ class MAE(Method):
     def pictures(self, sample: Sample) -> list[Picture]:
         """Show the windows, what is left of them, and what is hidden rebuilt among what is left."""
         pixels_BCHW, size = sample.pixels_BCHW.float(), self.encoder.patch_size
-        if self.config.hidden == "cells":
+        if self.config.hiding == "cells":
             hidden_BHW = self.hide_cells(pixels_BCHW)
             return _pictures(sample, hidden_BHW[:, None], self.rebuild_cells(pixels_BCHW, hidden_BHW).float())
         split, (rows, columns) = self.hide(pixels_BCHW), self.encoder.patches(pixels_BCHW)
@@ -179,7 +179,7 @@ class MAE(Method):
         if self.config.views == "published":
             height, width = view.pixels_BCHW.shape[2:]
             view = resized_crop(view.pixels_BCHW, view.valid_BHW, (height, width), "bicubic")
-        if self.config.hidden == "cells":
+        if self.config.hiding == "cells":
             total = self.error_of_cells(view, self.hide_cells(view.pixels_BCHW))
             return Loss(total, {"reconstruction": total.detach()})
         split = self.hide(view.pixels_BCHW)

@@ -50,7 +50,7 @@ EMPTY = (
 
 
 class PerAConfig(DistillationConfig):
-    """Learns from two disjoint halves of a place. Cheaper than DINO for its size; made for a GPU."""
+    """Learns from two disjoint halves of a place. For a GPU; minutes on a CPU do not pay."""
 
     name: Literal["pera"] = "pera"
     student_share: Fraction = Field(0.2, ge=0.01, le=0.98, description="Share of the patches that the student sees.")
@@ -102,7 +102,7 @@ class PerA(ViewsMethod):
         Preset(
             "pera_quick",
             "Small PerA, for a CPU",
-            "A small variant, not the paper's model; on few windows MoCo v2 learns more in the same time.",
+            "A small variant, not the paper's model. On a CPU 15 minutes of it told no more than texture does.",
             {
                 "method": {
                     "name": "pera",

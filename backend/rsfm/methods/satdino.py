@@ -78,7 +78,7 @@ class SatDINO(ViewsMethod):
         Preset(
             "satdino_quick",
             "Small SatDINO, for a CPU",
-            "A small variant, not the paper's model; worth its time on rasters of several resolutions only.",
+            "For rasters of several resolutions; not the paper's model. 15 minutes on a CPU told no more than texture.",
             {
                 "method": {
                     "name": "satdino",

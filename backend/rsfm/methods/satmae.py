@@ -50,7 +50,7 @@ SMALLEST_CROP = 0.2
 
 
 class SatMAEConfig(MethodConfig):
-    """Like MAE, but hides groups of bands or dates apart. For rasters of many bands or dates, and a GPU."""
+    """Like MAE, but hides groups of bands or dates apart. For rasters of many bands or dates; pays as MAE does."""
 
     name: Literal["satmae"] = "satmae"
     dates: int = Field(3, ge=1, le=12, description="Dates of a window that are seen together; for 'vit_temporal'.")
@@ -136,7 +136,7 @@ class SatMAE(Method):
         Preset(
             "satmae_quick",
             "Small SatMAE on groups of bands, for a CPU",
-            "A small variant, not the paper's model; for rasters of many bands.",
+            "A small variant, not the paper's model; for rasters of many bands. Minutes on a CPU pay, as MAE's do.",
             QUICK,
         ),
         Preset(

@@ -41,7 +41,7 @@ def test_every_pixel_is_hidden_as_often():
 def method(**config) -> MAE:
     torch.manual_seed(0)
     encoder = ViT(ViTConfig(width=24, depth=1, heads=2, patch_size=8, window=32), 3)
-    return MAE(MAEConfig(hidden="cells", mask_ratio=0.75, hidden_cells=0.5, **config), encoder).eval()
+    return MAE(MAEConfig(hiding="cells", mask_ratio=0.75, hidden_cells=0.5, **config), encoder).eval()
 
 
 def test_hidden_pixels_are_not_seen_and_loss_is_of_valid_hidden_pixels_alone():

@@ -202,7 +202,7 @@ def test_tensorboard_reads_the_same_numbers(field, tmp_path):
 class Fixed(nn.Module):
     """An encoder whose features are given."""
 
-    width, stride, margin = 4, 4, 0
+    width, stride, margin, window = 4, 4, 0, 0
 
     def __init__(self, mix):
         super().__init__()
@@ -267,14 +267,12 @@ def test_the_map_is_of_what_is_on_the_screen_and_follows_it(field, tmp_path):
     assert np.abs(shared[0][inner] - shared[1][inner]).max() <= 3
 
 
-@pytest.mark.parametrize(
-    ("margin", "learned", "side"), [(20, 40, 256), (None, 0, 96), (None, 40, 96), (None, 200, 224)]
-)
+@pytest.mark.parametrize(("margin", "learned", "side"), [(20, 40, 0), (None, 0, 96), (None, 40, 96), (None, 200, 224)])
 def test_tiles_of_attention_are_small_and_no_smaller_than_what_was_learned_from(margin, learned, side):
     network = TileNetwork()
     network.margin = margin
     tiling = learning_map.tiling_of(network, learned)
-    assert (tiling.tile_size, tiling.tile_overlap) == (side, side // 4)
+    assert (tiling.tile_size, tiling.tile_overlap) == (side, side // 4 or 64)  # 0 is 256 for a finite network
 
 
 def test_maps_are_thinned_evenly_and_their_pictures_are_small(field, tmp_path, monkeypatch):
