@@ -36,7 +36,7 @@ ALONE = 0.14
 
 
 class DINOConfig(FrozenPrototypesConfig):
-    """Learns to sort views of one place alike, and so to tell places apart. Made for a GPU, or for hours on a CPU."""
+    """Learns to sort views of one place alike, and so to tell places apart. Pays on a CPU, if less than MoCo v2."""
 
     name: Literal["dino"] = "dino"
 
@@ -50,7 +50,7 @@ class DINO(ViewsMethod):
         Preset(
             "dino_quick",
             "Small DINO, for a CPU",
-            "A small variant, not the paper's model; on few windows MoCo v2 learns more in the same time.",
+            "A small variant, not the paper's model. Minutes on a CPU pay; MoCo v2 learns more in the same time.",
             {
                 "method": {
                     "name": "dino",
