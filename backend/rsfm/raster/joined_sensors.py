@@ -1,7 +1,7 @@
 """Joins radar and optical rasters of one place into one raster, so that an encoder sees both sensors."""
 
 import math
-import os
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from rsfm.raster.grid import Grid
 from rsfm.raster.known_sensors import is_radar
 from rsfm.raster.overlap import groups
 from rsfm.raster.reader import short_name
+from rsfm.raster.scene_vrt import add_filename, add_window, write_tree
 
 MOST_RATIO = 2.0
 """Pixel sizes that differ more are not joined."""
@@ -140,10 +141,7 @@ def _join(optical: Entry, radar: Entry, shared: _Overlap, target: Path) -> Entry
     path = _path(optical, target)
     for number, ((entry, band), name) in enumerate(zip(bands, names, strict=True), 1):
         _add_band(root, number, name, entry, band, transform, shared, nodata, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    ET.ElementTree(root).write(partial, encoding="utf-8")
-    os.replace(partial, path)
+    write_tree(root, path)
     joined = tuple(
         Band(number=number, name=name, wavelength_nm=band.wavelength_nm)
         for number, ((_, band), name) in enumerate(zip(bands, names, strict=True), 1)
@@ -166,7 +164,9 @@ def _different(names: Sequence[str]) -> list[str]:
 
 
 def _path(optical: Entry, target: Path) -> Path:
-    parts: Iterator[str] = (part for part in (optical.place, Path(optical.path).stem) if part)
+    """Choose the VRT's name; rasters of one name in different folders get different ones, at every time the same."""
+    mark = f"{zlib.crc32(optical.path.encode()):08x}"
+    parts: Iterator[str] = (part for part in (optical.place, Path(optical.path).stem, mark) if part)
     folder = target.resolve().with_name(f"{target.name.removesuffix(SUFFIX)}.bands")
     return folder / f"{'_'.join(parts)}_with_radar.vrt"
 
@@ -193,19 +193,12 @@ def _add_band(
     if aligned:
         left, top, right, bottom = (float(round(edge)) for edge in (left, top, right, bottom))
     source = ET.SubElement(element, "ComplexSource", {} if aligned else {"resampling": "bilinear"})
-    inside = Path(entry.path).is_relative_to(folder.parent)  # so that a collection moves together with its rasters
-    text = os.path.relpath(entry.path, folder) if inside else entry.path
-    ET.SubElement(source, "SourceFilename", relativeToVRT=str(int(inside))).text = text
+    add_filename(source, entry.path, folder)
     ET.SubElement(source, "SourceBand").text = str(band.number)
-    _add_window(source, "SrcRect", left, top, right - left, bottom - top)
-    _add_window(source, "DstRect", 0, 0, shared.width, shared.height)
+    add_window(source, "SrcRect", left, top, right - left, bottom - top)
+    add_window(source, "DstRect", 0, 0, shared.width, shared.height)
     if (entry.scale, entry.offset) != (1.0, 0.0):
         ET.SubElement(source, "ScaleOffset").text = f"{entry.offset:.17g}"
         ET.SubElement(source, "ScaleRatio").text = f"{entry.scale:.17g}"
     if entry.nodata is not None:
         ET.SubElement(source, "NODATA").text = f"{entry.nodata:.17g}"
-
-
-def _add_window(source: ET.Element, name: str, left: float, top: float, width: float, height: float) -> None:
-    values = {"xOff": left, "yOff": top, "xSize": width, "ySize": height}
-    ET.SubElement(source, name, {key: f"{value:.12g}" for key, value in values.items()})

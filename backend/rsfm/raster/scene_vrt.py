@@ -54,10 +54,7 @@ def write_vrt(target: Path, bands: tuple[tuple[str, str], ...]) -> dict[str, str
     ET.SubElement(root, "GeoTransform").text = ", ".join(f"{value:.17g}" for value in finest.transform.to_gdal())
     for number, file in enumerate(files, 1):
         _add_band(root, number, file, finest, target.parent)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    ET.ElementTree(root).write(partial, encoding="utf-8")
-    os.replace(partial, target)
+    write_tree(root, target)
     return files[0].tags
 
 
@@ -78,21 +75,35 @@ def _add_band(root: ET.Element, number: int, file: _File, finest: _File, folder:
     coarser = (file.height, file.width) != (finest.height, finest.width)
     kind = "ComplexSource" if file.nodata is not None else "SimpleSource"
     source = ET.SubElement(band, kind, {"resampling": "bilinear"} if coarser else {})
-    inside = Path(file.path).is_relative_to(folder.parent)  # so that a collection moves together with its rasters
-    name = os.path.relpath(file.path, folder) if inside else file.path
-    ET.SubElement(source, "SourceFilename", relativeToVRT=str(int(inside))).text = name
+    add_filename(source, file.path, folder)
     ET.SubElement(source, "SourceBand").text = "1"
     block = {"BlockXSize": str(file.block[1]), "BlockYSize": str(file.block[0])}
     size = {"RasterXSize": str(file.width), "RasterYSize": str(file.height)}
     ET.SubElement(source, "SourceProperties", {**size, "DataType": _TYPES.get(file.dtype, "Float64"), **block})
-    _add_window(source, "SrcRect", 0, 0, file.width, file.height)
+    add_window(source, "SrcRect", 0, 0, file.width, file.height)
     left, top = ~finest.transform @ (file.transform.c, file.transform.f)
     right, bottom = ~finest.transform @ (file.transform @ (file.width, file.height))
-    _add_window(source, "DstRect", left, top, right - left, bottom - top)
+    add_window(source, "DstRect", left, top, right - left, bottom - top)
     if file.nodata is not None:
         ET.SubElement(source, "NODATA").text = f"{file.nodata:.17g}"
 
 
-def _add_window(source: ET.Element, name: str, left: float, top: float, width: float, height: float) -> None:
+def write_tree(root: ET.Element, target: Path) -> None:
+    """Write a VRT as a whole, and its folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    ET.ElementTree(root).write(partial, encoding="utf-8")
+    os.replace(partial, target)
+
+
+def add_filename(source: ET.Element, path: str, folder: Path) -> None:
+    """Name the file of a source; from the VRT's folder if it lies beside it, so that both can be moved together."""
+    inside = Path(path).is_relative_to(folder.parent)
+    name = os.path.relpath(path, folder) if inside else path
+    ET.SubElement(source, "SourceFilename", relativeToVRT=str(int(inside))).text = name
+
+
+def add_window(source: ET.Element, name: str, left: float, top: float, width: float, height: float) -> None:
+    """Add a rectangle in pixels, such as the part of the source that is read."""
     values = {"xOff": left, "yOff": top, "xSize": width, "ySize": height}
     ET.SubElement(source, name, {key: f"{value:.12g}" for key, value in values.items()})

@@ -132,3 +132,17 @@ def test_a_collection_that_is_extended_keeps_what_was_joined_and_corrected(tmp_p
     again = collect(tmp_path, folder, days=31)
     assert [entry.path for entry in again.imagery] == [entry.path for entry in first.imagery]
     assert len(again.entries) == len(first.entries)
+
+
+def test_rasters_of_one_name_in_different_folders_stay_apart(tmp_path):
+    for month in ("01", "04"):
+        folder = tmp_path / "a" / f"2020-{month}-05"
+        write(folder / "S2_L1C.tif", optical(int(month)), tags={"ACQUISITIONDATETIME": f"2020-{month}-05T10:00:00Z"})
+        tags = {"ACQUISITIONDATETIME": f"2020-{month}-07T05:00:00Z"}
+        write(folder / "S1_GRD.tif", radar(int(month)), ("VV", "VH"), tags=tags)
+    found = collect(tmp_path, tmp_path / "a").imagery
+    assert len({entry.path for entry in found}) == len(found) == 2
+    for entry in found:
+        month = int((entry.date or "")[5:7])
+        with rasterio.open(entry.path) as file:
+            np.testing.assert_array_equal(file.read([1, 14]), [optical(month)[0], radar(month)[0]])
