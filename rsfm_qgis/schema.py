@@ -70,6 +70,7 @@ class Preset(NamedTuple):
     title: str
     help: str
     values: dict[str, Any]
+    for_gpu: bool = False
 
 
 class Job:

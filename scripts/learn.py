@@ -47,7 +47,7 @@ def learn(method: str, options: argparse.Namespace) -> dict[str, Any]:
     rasters = [str(path) for path in options.learn_from or [options.scene]]
     command += ["--rasters", json.dumps(rasters), "--training.minutes", str(options.minutes)]
     started, used = time.monotonic(), os.times().children_user + os.times().children_system
-    subprocess.run([*command, "--run", str(folder)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = subprocess.run([*command, "--run", str(folder)], check=True, capture_output=True, text=True).stderr
     minutes = (time.monotonic() - started) / 60
     spent = os.times().children_user + os.times().children_system - used
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -59,7 +59,8 @@ def learn(method: str, options: argparse.Namespace) -> dict[str, Any]:
         "minutes": round(minutes, 1),
         "cpu_minutes": round(spent / 60, 1),
         "deviation": deviation(model, options.scene),
-        "warnings": [event["text"] for event in events if event["type"] == "warning"],
+        "warnings": [event["text"] for event in events if event["type"] == "warning"]
+        + [line for line in said.splitlines() if "Warning" in line],
     }
 
 

@@ -19,12 +19,14 @@ class Preset(NamedTuple):
         title: what the form calls it.
         help: when to choose it, in a sentence.
         values: part of a config, nested as the config is.
+        for_gpu: made for a GPU; the first of these is what the form begins with where there is one.
     """
 
     name: str
     title: str
     help: str
     values: dict[str, Any]
+    for_gpu: bool = False
 
 
 class Job(ABC):

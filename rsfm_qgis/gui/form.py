@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from qgis.gui import QgsCollapsibleGroupBox
@@ -61,8 +62,13 @@ class Form(QWidget):
         Raises:
             InputError: a value cannot be given; its place is marked.
         """
+        return self.some_values(self._parts)
+
+    def some_values(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the values of some of its parameters, as `values` does."""
         found = {}
-        for name, part in self._parts.items():
+        for name in names:
+            part = self._parts[name]
             try:
                 found[name] = part.value() if isinstance(part, Editor) else part.values()
             except InputError as error:

@@ -112,12 +112,29 @@ class JobPanel(QWidget):
         self.presets.currentIndexChanged.connect(self._take_preset)
         if self.job.presets:
             self._take_preset()
+            if any(preset.for_gpu for preset in self.job.presets):
+                self._workspace.client.hello.connect(self._begin_with_gpu)
+                self._begin_with_gpu()
+
+    def _begin_with_gpu(self, _hello: Any = None) -> None:
+        """Take the first preset that is made for a GPU where there is one, unless the user has changed something."""
+        devices = self._workspace.client.devices
+        if not devices or devices[0]["name"] == "cpu" or self.presets.currentIndex() > 0:
+            return
+        try:
+            changed = self.form.some_values(self._taken) != self._taken
+        except InputError:
+            return
+        if not changed:
+            first = next(number for number, preset in enumerate(self.job.presets) if preset.for_gpu)
+            self.presets.setCurrentIndex(first)
 
     def _take_preset(self, _index: int = 0) -> None:
         """Fill in the preset; the rasters, labels and models that were chosen stay."""
         preset: Preset = self.presets.currentData()
         settings = tuple(field for field in self.job.fields if field.kind not in DATA_KINDS)
         self.form.set_values(complete(settings, preset.values))
+        self._taken = self.form.some_values(preset.values)
         self.presets.setToolTip(preset.help)
 
     def _show_form(self) -> None:

@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import rsfm
 import torch
 from rsfm import curves, methods, registry
+from rsfm.jobs.pretrain import PretrainConfig
 from rsfm.method import Method, Sample
 from rsfm.model_file import build_encoder
 
@@ -19,7 +21,13 @@ SMALL = [
     preset.name
     for member in registry.members(methods, Method).values()
     for preset in member.presets
-    if not preset.name.endswith("_official")
+    if not preset.for_gpu
+]
+EVENING = [
+    preset.name
+    for member in registry.members(methods, Method).values()
+    for preset in member.presets
+    if preset.name.endswith("_gpu")
 ]
 VARIANTS = {
     "mae, cells": ("mae_quick", {"hiding": "cells"}),
@@ -63,6 +71,21 @@ def make(name: str, bands: int) -> tuple[Method, int]:
     return member(config, build_encoder(values["encoder"], bands)).train(), values["window"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_has_a_quick_an_evening_and_an_official_preset_that_are_valid(name):
+    member = registry.member(methods, name, Method)  # type: ignore[type-abstract]
+    quick, *others = member.presets
+    assert quick.name in ("quick", f"{name}_quick")
+    assert not quick.for_gpu
+    assert {f"{name}_gpu", f"{name}_official"} <= {preset.name for preset in others if preset.for_gpu}
+    first = next(preset for preset in member.presets if preset.for_gpu)
+    assert first.name == f"{name}_gpu", "a form begins with an evening where there is a GPU"
+    for preset in member.presets:
+        config = PretrainConfig.model_validate({"rasters": ["a.tif"], **preset.values})
+        assert (config.training.minutes > 0) == (not preset.name.endswith("_official"))
+        assert config.training.warmup <= 0.1 or not config.training.minutes, "a short run warms up for a tenth at most"
+
+
 def windows(bands: int, side: int, seed: int = 0, invalid: float = 0.0) -> Sample:
     generator = torch.Generator().manual_seed(seed)
     valid_BHW = torch.rand(6, side, side, generator=generator) >= invalid
@@ -70,8 +93,7 @@ def windows(bands: int, side: int, seed: int = 0, invalid: float = 0.0) -> Sampl
     return Sample(pixels_BCHW, valid_BHW, torch.full((6,), 10.0))
 
 
-@pytest.mark.parametrize("bands", BANDS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "bands"), [*product(CASES, BANDS), *product(EVENING, [4])])
 def test_loss_is_finite_and_gradients_reach_all_that_is_trained_and_nothing_frozen(name, bands):
     torch.manual_seed(0)
     method, side = make(name, bands)

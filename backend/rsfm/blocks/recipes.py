@@ -100,3 +100,28 @@ DINO_QUICK_HEAD: Recipe = {
     "drop_path": 0,
 }
 """Views, head and teacher of all small self-distillations."""
+
+EVENING: Recipe = {"minutes": 240, "epochs": 0, "batch_size": 256}
+"""Four hours on one GPU. Presets of this name keep the authors' settings but for what a user's own rasters and one GPU
+ask for: the network, the windows, the prototypes and the queue are smaller, and every share of the training is one of
+its time.
+"""
+EVENING_VIT: Recipe = {"size": "small", "patch_size": 8}
+"""Patches of 8 px: features of a map half as coarse as the papers'."""
+MOCO_EVENING: Recipe = {**MOCO_TRAINING, **EVENING, "warmup": 0.05, "schedule": "step"}
+MAE_EVENING: Recipe = {**MAE_TRAINING, **EVENING}
+EVENING_DECODER: Recipe = {"decoder_width": 256, "decoder_depth": 4, "decoder_heads": 8}
+DINO_EVENING: Recipe = {**DINO_TRAINING, **EVENING, "learning_rate": 5e-4, "final_rate": 2e-3, "warmup": 0.1}
+DINO_EVENING_HEAD: Recipe = {
+    "large_size": 128,
+    "small_size": 48,
+    "prototypes": 4096,
+    "hidden": 2048,
+    "bottleneck": 256,
+    "teacher_temperature": 0.04,
+    "teacher_temperature_end": 0.07,
+    "temperature_share": 0.15,
+    "temperature_steps": 0,
+    "momentum": 0.996,
+    "drop_path": 0.1,
+}

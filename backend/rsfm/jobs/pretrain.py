@@ -49,6 +49,10 @@ class PretrainConfig(Config):
     seed: Seed = Field(0, description="The same seed gives the same windows and weights.")
 
 
+FIRST_CHOICE = "moco_v2"
+"""The method that a newcomer begins with: its presets are the first ones."""
+
+
 class Pretrain(Job):
     name = "pretrain"
     title = "Pretrain an Encoder"
@@ -61,7 +65,7 @@ class Pretrain(Job):
     def presets(cls) -> list[Preset]:
         found = registry.members(methods, Method)  # type: ignore[type-abstract]
         presets = [preset for method in found.values() for preset in method.presets]
-        return sorted(presets, key=lambda preset: preset.name != "quick")
+        return sorted(presets, key=lambda preset: preset.values["method"]["name"] != FIRST_CHOICE)
 
     def run(self, config: PretrainConfig, run: Run) -> dict[str, Any]:
         from rsfm.training.pretraining import pretrain

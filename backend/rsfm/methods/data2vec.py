@@ -18,7 +18,7 @@ from rsfm.blocks.block_masking import hide_blocks
 from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.masking import patchify
 from rsfm.blocks.ranks import mean_of_all
-from rsfm.blocks.recipes import SMALL_VIT
+from rsfm.blocks.recipes import EVENING, SMALL_VIT, Recipe
 from rsfm.blocks.relative_vit import RelativeViT, initialise_short
 from rsfm.blocks.schedules import climb
 from rsfm.blocks.teacher import make_teacher, move_average
@@ -57,6 +57,24 @@ class Hidden(NamedTuple):
 
     hidden_BL: Tensor
     asked_BL: Tensor
+
+
+OFFICIAL_TRAINING: Recipe = {
+    "minutes": 0,
+    "epochs": 100,
+    "batch_size": 256,
+    "learning_rate": 1e-3,
+    "final_rate": 0.01,
+    "weight_decay": 0.05,
+    "decay_growth": 1,
+    "optimizer": "adamw",
+    "beta2": 0.999,
+    "decay_all": False,
+    "warmup": 0.01,
+    "schedule": "step",
+    "clip_norm": 3,
+    "clip_each": False,
+}
 
 
 class Data2Vec(Method):
@@ -102,6 +120,37 @@ class Data2Vec(Method):
             },
         ),
         Preset(
+            "data2vec_gpu",
+            "Evening: data2vec, ViT-S/8, for a GPU",
+            "Four hours on one GPU: SSL4EO-S12's recipe on smaller windows. Its worth is not measured.",
+            {
+                "method": {
+                    "name": "data2vec",
+                    "mask_ratio": 0.612,
+                    "smallest_block": 16,
+                    "target_blocks": 6,
+                    "beta": 2.0,
+                    "momentum_start": 0.999,
+                    "momentum": 0.9998,
+                    "momentum_share": 0.3,
+                    "drop_path": 0.25,
+                    "drop_attention": 0.05,
+                },
+                "encoder": {
+                    "name": "vit_relative",
+                    "width": 384,
+                    "depth": 12,
+                    "heads": 6,
+                    "patch_size": 8,
+                    "window": 128,
+                    "layer_scale": 1e-4,
+                },
+                "training": {**OFFICIAL_TRAINING, **EVENING, "warmup": 0.05},
+                "window": 128,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "data2vec_official",
             "data2vec as published for SSL4EO-S12, ViT-S/16, for a GPU",
             "The recipe of SSL4EO-S12: 100 epochs with 256 windows a step, for many rasters and days on a GPU.",
@@ -127,24 +176,10 @@ class Data2Vec(Method):
                     "window": 224,
                     "layer_scale": 1e-4,
                 },
-                "training": {
-                    "minutes": 0,
-                    "epochs": 100,
-                    "batch_size": 256,
-                    "learning_rate": 1e-3,
-                    "final_rate": 0.01,
-                    "weight_decay": 0.05,
-                    "decay_growth": 1,
-                    "optimizer": "adamw",
-                    "beta2": 0.999,
-                    "decay_all": False,
-                    "warmup": 0.01,
-                    "schedule": "step",
-                    "clip_norm": 3,
-                    "clip_each": False,
-                },
+                "training": OFFICIAL_TRAINING,
                 "window": 264,
             },
+            for_gpu=True,
         ),
     )
     encoder: RelativeViT

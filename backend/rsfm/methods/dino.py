@@ -23,7 +23,15 @@ from rsfm.blocks.distillation import (
 )
 from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.multicrop import draw_views, in_passes, usable
-from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_CONV
+from rsfm.blocks.recipes import (
+    DINO_EVENING,
+    DINO_EVENING_HEAD,
+    DINO_QUICK,
+    DINO_QUICK_HEAD,
+    DINO_TRAINING,
+    EVENING_VIT,
+    SMALL_CONV,
+)
 from rsfm.blocks.teacher import make_teacher, move_average
 from rsfm.blocks.transformer import TokenEncoder
 from rsfm.blocks.view import View
@@ -66,6 +74,31 @@ class DINO(ViewsMethod):
             },
         ),
         Preset(
+            "dino_gpu",
+            "Evening: DINO, ViT-S/8, for a GPU",
+            "Four hours on one GPU: the authors' recipe, small windows, 4,096 prototypes. Its worth is not measured.",
+            {
+                "method": {
+                    "name": "dino",
+                    **DINO_EVENING_HEAD,
+                    "small_views": 8,
+                    "split": 0.4,
+                    "norm_last_layer": False,
+                    "freeze": 0.01,
+                },
+                "encoder": {
+                    "name": "vit_learned",
+                    **EVENING_VIT,
+                    "window": 128,
+                    "pooling": "class",
+                    "gsd_token": False,
+                },
+                "training": DINO_EVENING,
+                "window": 144,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "dino_official",
             "DINO as published, ViT-S/16, for a GPU",
             "The authors' recipe of 300 epochs, the learning rate scaled to 1024 windows a step: days on several GPUs.",
@@ -101,6 +134,7 @@ class DINO(ViewsMethod):
                 "training": DINO_TRAINING,
                 "window": 256,
             },
+            for_gpu=True,
         ),
     )
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from rsfm.blocks.dates import on_two_dates
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
 from rsfm.blocks.places import Clusters, extent_km, lloyd, nearest, spread_centres, unit_vectors
-from rsfm.blocks.recipes import MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
+from rsfm.blocks.recipes import MOCO_EVENING, MOCO_QUICK, MOCO_TRAINING, SMALL_CONV
 from rsfm.blocks.view import View
 from rsfm.blocks.views import draw_view
 from rsfm.encoder import Encoder
@@ -69,6 +69,30 @@ class GASSL(MomentumContrast):
             },
         ),
         Preset(
+            "gassl_gpu",
+            "Evening: GASSL, ResNet-50, for a GPU",
+            "Four hours on one GPU: the paper's network, dates and places on smaller windows. Its worth is not "
+            "measured.",
+            {
+                "method": {
+                    "name": "gassl",
+                    "views": "published",
+                    "view_size": 112,
+                    "smallest_crop": 0.08,
+                    "queue": 16384,
+                    "temperature": 0.02,
+                    "momentum": 0.999,
+                    "dimension": 128,
+                    "learn_places": True,
+                    "clusters": 100,
+                },
+                "encoder": {"name": "resnet", "depth": "50"},
+                "training": MOCO_EVENING,
+                "window": 224,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "gassl_official",
             "GASSL as published, ResNet-50, for a GPU",
             "The paper's model and recipe, dates and places: 200 passes over the windows, days on a GPU.",
@@ -89,6 +113,7 @@ class GASSL(MomentumContrast):
                 "training": MOCO_TRAINING,
                 "window": 448,
             },
+            for_gpu=True,
         ),
     )
     config: GASSLConfig

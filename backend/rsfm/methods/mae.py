@@ -29,7 +29,7 @@ from rsfm.blocks.masking import (
 from rsfm.blocks.pixel_masking import draw_hidden
 from rsfm.blocks.positions import grid_positions, sincos_2d
 from rsfm.blocks.ranks import mean_of_all, own_rows, ranks
-from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT
+from rsfm.blocks.recipes import EVENING_DECODER, EVENING_VIT, MAE_EVENING, MAE_QUICK, MAE_TRAINING, SMALL_VIT
 from rsfm.blocks.transformer import (
     DecoderDepth,
     DecoderHeads,
@@ -114,6 +114,24 @@ class MAE(Method):
             },
         ),
         Preset(
+            "mae_gpu",
+            "Evening: MAE, ViT-S/8, for a GPU",
+            "Four hours on one GPU: the paper's recipe, a smaller network, small windows. Its worth is not measured.",
+            {
+                "method": {
+                    "name": "mae",
+                    "mask_ratio": 0.75,
+                    "norm_pix": True,
+                    "views": "published",
+                    **EVENING_DECODER,
+                },
+                "encoder": {"name": "vit", **EVENING_VIT, "window": 128},
+                "training": MAE_EVENING,
+                "window": 128,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "mae_official",
             "MAE as published, ViT-B/16, for a GPU",
             "The paper's model and recipe, the learning rate scaled to 256 windows a step: days on a GPU.",
@@ -131,6 +149,7 @@ class MAE(Method):
                 "training": MAE_TRAINING,
                 "window": 224,
             },
+            for_gpu=True,
         ),
     )
     encoder: TokenEncoder

@@ -21,7 +21,7 @@ from rsfm.blocks.band_drop import draw_sensor, find_sensors
 from rsfm.blocks.batch_groups import in_groups
 from rsfm.blocks.dates import on_two_dates
 from rsfm.blocks.momentum_contrast import MomentumContrast, MomentumContrastConfig, contrast, top
-from rsfm.blocks.recipes import MOCO_QUICK, MOCO_QUICK_METHOD, MOCO_TRAINING, SMALL_CONV
+from rsfm.blocks.recipes import MOCO_EVENING, MOCO_QUICK, MOCO_QUICK_METHOD, MOCO_TRAINING, SMALL_CONV
 from rsfm.blocks.seasonal_contrast import DATES_OF_A_PLACE, SPACES, Space, compare_spaces, draw_seasons
 from rsfm.blocks.view import View
 from rsfm.blocks.views import draw_view, plain_crop
@@ -117,6 +117,27 @@ class MoCoV2(MomentumContrast):
             },
         ),
         Preset(
+            "moco_v2_gpu",
+            "Evening: MoCo v2, ResNet-50, for a GPU",
+            "Four hours on one GPU: the paper's network and views on smaller windows. Its worth is not measured.",
+            {
+                "method": {
+                    "name": "moco_v2",
+                    "views": "published",
+                    "view_size": 112,
+                    "queue": 16384,
+                    "temperature": 0.2,
+                    "momentum": 0.999,
+                    "dimension": 128,
+                    "other_date": False,
+                },
+                "encoder": {"name": "resnet", "depth": "50"},
+                "training": MOCO_EVENING,
+                "window": 128,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "moco_v2_official",
             "MoCo v2 as published, ResNet-50, for a GPU",
             "The paper's model and recipe: 200 passes over the windows, for many rasters and days on a GPU.",
@@ -135,6 +156,7 @@ class MoCoV2(MomentumContrast):
                 "training": MOCO_TRAINING,
                 "window": 224,
             },
+            for_gpu=True,
         ),
     )
 

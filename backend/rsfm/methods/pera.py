@@ -30,7 +30,15 @@ from rsfm.blocks.masking import patchify, unpatchify
 from rsfm.blocks.photometry import Chances, draw_light
 from rsfm.blocks.projection import ProjectionHead
 from rsfm.blocks.ranks import mean_of_all, own_rows, ranks
-from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
+from rsfm.blocks.recipes import (
+    DINO_EVENING,
+    DINO_EVENING_HEAD,
+    DINO_QUICK,
+    DINO_QUICK_HEAD,
+    DINO_TRAINING,
+    EVENING_VIT,
+    SMALL_VIT,
+)
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
 from rsfm.blocks.spread import spread
 from rsfm.blocks.teacher import make_teacher, move_average
@@ -120,6 +128,48 @@ class PerA(ViewsMethod):
             },
         ),
         Preset(
+            "pera_gpu",
+            "Evening: PerA, ViT-S/8, for a GPU",
+            "Four hours on one GPU: the authors' recipe, a smaller network on smaller windows, with 4,096 prototypes. "
+            "Its worth is not measured.",
+            {
+                "method": {
+                    "name": "pera",
+                    **DINO_EVENING_HEAD,
+                    "bottleneck": 384,
+                    "teacher_temperature": 0.03,
+                    "teacher_temperature_end": 0.05,
+                    "momentum": 0.992,
+                    "drop_path": 0.3,
+                    "small_views": 8,
+                    "split": 0.4,
+                    "student_share": 0.2,
+                    "teacher_share": 0.6,
+                    "spread_weight": 0.1,
+                    "pixel_weight": 0.01,
+                },
+                "encoder": {
+                    "name": "vit_learned",
+                    **EVENING_VIT,
+                    "window": 128,
+                    "pooling": "class",
+                    "gsd_token": False,
+                },
+                "training": {
+                    **DINO_EVENING,
+                    "batch_size": 192,
+                    "learning_rate": 1e-3,
+                    "final_rate": 1e-3,
+                    "decay_growth": 5,
+                    "epsilon": 2e-5,
+                    "decay_all": True,
+                    "clip_each": False,
+                },
+                "window": 144,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "pera_official",
             "PerA as published, ViT-B/16, for a GPU",
             "The authors' recipe of 200 epochs with 192 windows a step: days on several GPUs. With ESA WorldCover as "
@@ -170,6 +220,7 @@ class PerA(ViewsMethod):
                 "window": 512,
                 "sampling": {"shares": "50=60, 40=10, 90+95=10, 10=10, 80=10"},
             },
+            for_gpu=True,
         ),
     )
     encoder: LearnedViT

@@ -29,7 +29,15 @@ from rsfm.blocks.drop_path import drop_by_sample
 from rsfm.blocks.learned_vit import LearnedViT
 from rsfm.blocks.multicrop import DrawnView, draw_views, equal_parts, in_passes, usable
 from rsfm.blocks.ranks import mean_of_all
-from rsfm.blocks.recipes import DINO_QUICK, DINO_QUICK_HEAD, DINO_TRAINING, SMALL_VIT
+from rsfm.blocks.recipes import (
+    DINO_EVENING,
+    DINO_EVENING_HEAD,
+    DINO_QUICK,
+    DINO_QUICK_HEAD,
+    DINO_TRAINING,
+    EVENING_VIT,
+    SMALL_VIT,
+)
 from rsfm.blocks.teacher import make_teacher, move_average
 from rsfm.blocks.view import View
 from rsfm.encoder import Encoder
@@ -97,6 +105,34 @@ class SatDINO(ViewsMethod):
             },
         ),
         Preset(
+            "satdino_gpu",
+            "Evening: SatDINO, ViT-S/8, for a GPU",
+            "Four hours on one GPU: the authors' recipe, small windows, 4,096 prototypes. Its worth is not measured.",
+            {
+                "method": {
+                    "name": "satdino",
+                    **DINO_EVENING_HEAD,
+                    "small_views": 10,
+                    "split": 0.25,
+                    "gsd_weight": 0.1,
+                    "gsd_target": "metres",
+                    "train_gsd_head": True,
+                    "norm_last_layer": False,
+                    "freeze": 0.01,
+                },
+                "encoder": {
+                    "name": "vit_learned",
+                    **EVENING_VIT,
+                    "window": 128,
+                    "pooling": "class",
+                    "gsd_token": True,
+                },
+                "training": {**DINO_EVENING, "learning_rate": 1e-3, "final_rate": 0.02, "clip_norm": 0},
+                "window": 144,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "satdino_official",
             "SatDINO as published, ViT-S/16, for a GPU",
             "The authors' recipe of 200 epochs, the learning rate scaled to 512 windows a step: days on several GPUs.",
@@ -142,6 +178,7 @@ class SatDINO(ViewsMethod):
                 },
                 "window": 256,
             },
+            for_gpu=True,
         ),
     )
     encoder: LearnedViT

@@ -32,7 +32,7 @@ from rsfm.blocks.masking import (
 )
 from rsfm.blocks.positions import grid_positions, sincos_1d, sincos_2d
 from rsfm.blocks.ranks import mean_of_all, own_rows, ranks
-from rsfm.blocks.recipes import MAE_QUICK, MAE_TRAINING, SMALL_VIT, Recipe
+from rsfm.blocks.recipes import EVENING, EVENING_DECODER, EVENING_VIT, MAE_QUICK, MAE_TRAINING, SMALL_VIT, Recipe
 from rsfm.blocks.sliced_vit import SlicedViT, join_positions
 from rsfm.blocks.transformer import DecoderDepth, DecoderHeads, MaskRatio, check_decoder, initialise, transformer_blocks
 from rsfm.encoder import Encoder
@@ -126,6 +126,9 @@ QUICK: Recipe = {
 }
 OFFICIAL_TRAINING: Recipe = {**MAE_TRAINING, "epochs": 200, "learning_rate": 1e-4, "warmup": 0.1}
 OFFICIAL_DECODER: Recipe = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16}
+GROUPS: Recipe = {"name": "satmae", "norm_pix": "off", "views": "published"}
+LARGE_TEMPORAL: Recipe = {"name": "vit_temporal", "size": "large", "patch_size": 16, "window": 224, "time_width": 384}
+DATES: Recipe = {"name": "satmae", "norm_pix": "patch", "views": "window"}
 
 
 class SatMAE(Method):
@@ -157,13 +160,36 @@ class SatMAE(Method):
             },
         ),
         Preset(
+            "satmae_gpu",
+            "Evening: SatMAE on groups of bands, ViT-S/8, for a GPU",
+            "Four hours on one GPU: a smaller network, the paper's recipe, for any bands. Its worth is not measured.",
+            {
+                "method": {**GROUPS, **EVENING_DECODER, "decoder_told": 64},
+                "encoder": {"name": "vit_grouped", **EVENING_VIT, "window": 96, "group_width": 128},
+                "training": {**OFFICIAL_TRAINING, **EVENING},
+                "window": 96,
+            },
+            for_gpu=True,
+        ),
+        Preset(
+            "satmae_temporal_gpu",
+            "Evening: SatMAE on three dates, ViT-S/8, for a GPU",
+            "Four hours on one GPU: a smaller network, the paper's recipe. Its worth is not measured.",
+            {
+                "method": {**DATES, **EVENING_DECODER, "decoder_told": 96},
+                "encoder": {"name": "vit_temporal", **EVENING_VIT, "window": 96, "time_width": 192},
+                "training": {**OFFICIAL_TRAINING, **EVENING, "learning_rate": 1.5e-4},
+                "window": 96,
+            },
+            for_gpu=True,
+        ),
+        Preset(
             "satmae_official",
             "SatMAE on groups of bands as published, ViT-B/8, for a GPU",
             "The paper's model and recipe for ten bands of Sentinel-2 (B2 to B8, B8A, B11, B12), the learning rate "
             "scaled to 256 windows a step: days on a GPU.",
             {
-                "method": {"name": "satmae", "norm_pix": "off", "views": "published", "decoder_told": 128}
-                | OFFICIAL_DECODER,
+                "method": {**GROUPS, **OFFICIAL_DECODER, "decoder_told": 128},
                 "encoder": {
                     "name": "vit_grouped",
                     "size": "base",
@@ -175,24 +201,19 @@ class SatMAE(Method):
                 "training": OFFICIAL_TRAINING,
                 "window": 96,
             },
+            for_gpu=True,
         ),
         Preset(
             "satmae_temporal_official",
             "SatMAE on three dates as published, ViT-L/16, for a GPU",
             "The paper's model and recipe, the learning rate scaled to 256 windows a step: days on a GPU.",
             {
-                "method": {"name": "satmae", "norm_pix": "patch", "views": "window", "decoder_told": 192}
-                | OFFICIAL_DECODER,
-                "encoder": {
-                    "name": "vit_temporal",
-                    "size": "large",
-                    "patch_size": 16,
-                    "window": 224,
-                    "time_width": 384,
-                },
+                "method": {**DATES, **OFFICIAL_DECODER, "decoder_told": 192},
+                "encoder": LARGE_TEMPORAL,
                 "training": {**OFFICIAL_TRAINING, "epochs": 100, "learning_rate": 1.5e-4, "warmup": 0.4},
                 "window": 224,
             },
+            for_gpu=True,
         ),
     )
     encoder: SlicedViT
