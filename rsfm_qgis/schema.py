@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 SCHEMA = Path(__file__).parent / "schema.json"
 PROTOCOL = 1
 DATA_KINDS = frozenset({"raster", "rasters", "vector", "field", "model", "area", "points", "device"})
-DETAILS = frozenset({"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle", "collections"})
+DETAILS = frozenset({"needs", "of", "filter", "geometry", "minItems", "minLength", "rectangle", "collections", "zero"})
 
 
 class Choice(NamedTuple):

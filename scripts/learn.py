@@ -6,8 +6,8 @@
 With a truth of every pixel: mean IoU over 5 split seeds, 1000 labelled pixels, the same logistic regression on every
 kind of feature (benchmarks/pretraining.py). With polygons: the scores of fine-tuning. A method that was measured with
 the same settings is not measured again, so that the campaign may be broken off and taken up. Deviation is that of the
-embeddings' dimensions over windows of the scene, the median of them: 0 where all windows are the same, 1 where they lie
-all over the sphere.
+embeddings' dimensions over windows of what was learned from, the median of them: 0 where all windows are the same, 1
+where they lie all over the sphere.
 
 Shape letters: N windows, D features.
 """
@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,17 @@ def learn(method: str, options: argparse.Namespace) -> dict[str, Any]:
         "steps": done["steps"],
         "minutes": round(minutes, 1),
         "cpu_minutes": round(spent / 60, 1),
-        "deviation": deviation(model, options.scene),
+        "deviation": deviation(model, options.learn_from or [options.scene]),
         "warnings": [event["text"] for event in events if event["type"] == "warning"]
         + [line for line in said.splitlines() if "Warning" in line],
     }
 
 
-def deviation(model: Path, scene: Path) -> float:
-    """Return the median deviation of the dimensions of 256 windows' embeddings of length 1, times the root of D."""
+def deviation(model: Path, rasters: Sequence[Path]) -> float:
+    """Return the median deviation of the dimensions of 256 windows' embeddings of length 1, times the root of D.
+
+    The windows are from all rasters, the dates of a collection included.
+    """
     import torch
     from rsfm import model_file
     from rsfm.blocks.normalisation import Normalisation
@@ -74,16 +78,31 @@ def deviation(model: Path, scene: Path) -> float:
     from rsfm.raster.in_units import in_units
 
     file = model_file.load(str(model))
+    normalise = Normalisation.from_statistics(file.card.statistics)
     side, random = file.card.window // 8 * 8, np.random.default_rng(0)
-    with open_source(str(scene)) as opened, torch.inference_mode():
-        raster = in_units(opened, file.card.band_names) if file.card.units else opened
-        corners = [[int(random.integers(edge - side + 1)) for edge in (raster.grid.height, raster.grid.width)]
-                   for _ in range(256)]  # fmt: skip
-        read = [raster.read_native(Window(row, column, side, side)) for row, column in corners]
-        pixels, valid = (torch.from_numpy(np.stack(part)) for part in zip(*read, strict=True))
-        normalised = Normalisation.from_statistics(file.card.statistics)(pixels, valid)
-        unit_ND = torch.nn.functional.normalize(file.encoder().embedding(normalised).float(), dim=1)
+    paths, read = _each(rasters), []
+    for number in range(256):
+        with open_source(paths[number % len(paths)]) as opened:
+            raster = in_units(opened, file.card.band_names) if file.card.units else opened
+            corner = [int(random.integers(edge - side + 1)) for edge in (raster.grid.height, raster.grid.width)]
+            read.append(raster.read_native(Window(*corner, side, side)))
+    pixels, valid = (torch.from_numpy(np.stack(part)) for part in zip(*read, strict=True))
+    with torch.inference_mode():
+        unit_ND = torch.nn.functional.normalize(file.encoder().embedding(normalise(pixels, valid)).float(), dim=1)
     return round(float(unit_ND.std(0).median() * unit_ND.shape[1] ** 0.5), 3)
+
+
+def _each(rasters: Sequence[Path]) -> list[str]:
+    """Return the paths of rasters and of those that collections hold."""
+    from rsfm.raster import collection
+
+    found = []
+    for path in map(str, rasters):
+        if collection.is_collection(path):
+            found += [entry.path for entry in collection.load(path).imagery]
+        else:
+            found.append(path)
+    return found
 
 
 def _from_truth(model: Path, options: argparse.Namespace) -> dict[str, float]:

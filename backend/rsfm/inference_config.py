@@ -1,14 +1,16 @@
 """How a raster is cut for inference."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from rsfm.params import Config, Pixels
+from rsfm.params import AUTOMATIC, Config, Pixels
 
 
 class TilingConfig(Config):
     """How a raster is cut for inference."""
 
-    tile_size: Pixels = Field(
+    tile_size: Annotated[Pixels, AUTOMATIC] = Field(
         0,
         ge=0,
         le=4096,

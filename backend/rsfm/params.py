@@ -31,6 +31,9 @@ def _empty_is_none(value: Any) -> Any:
     return None if value == "" else value
 
 
+AUTOMATIC = Hint(zero="automatic")
+"""Of a number that the program chooses where the user leaves it 0."""
+
 Pixels = Annotated[int, Hint(unit="px")]
 Metres = Annotated[float, Hint(unit="m")]
 SquareMetres = Annotated[float, Hint(unit="m²")]

@@ -130,6 +130,18 @@ def test_form_of_pretraining_begins_with_an_evening_where_there_is_a_gpu(workspa
     assert JobPanel(job, workspace).presets.currentData().name == "moco_v2_gpu"
 
 
+def test_zero_that_lets_the_program_choose_says_so(workspace):
+    form = Form(schema.jobs()["segment"].fields, workspace)
+    editor = form.editor("tiling.tile_size")
+    assert editor.box.text() == "automatic"
+    assert editor.value() == 0
+    form.set_values({"tiling": {"tile_size": 256}})
+    assert editor.box.text() == "256 px"
+    assert editor.value() == 256
+    form.set_values({"tiling": {"tile_size": 0}})
+    assert form.values()["tiling"]["tile_size"] == 0
+
+
 def test_wrong_parameter_is_marked_where_it_is_and_unfolded(workspace):
     form = Form(schema.jobs()["segment"].fields, workspace)
     assert form.mark("tiling.tile_size", "Too large.")

@@ -14,7 +14,7 @@ from rsfm.params import Channels
 STRIDES = (2, 2, 1)
 
 
-class ConvSmallConfig(EncoderConfig):
+class ConvSmallConfig(EncoderConfig, title="Small convolutional"):
     """Small convolutional network, 0.7 million weights: for minutes on a CPU."""
 
     name: Literal["conv_small"] = "conv_small"

@@ -23,7 +23,7 @@ from rsfm.params import Channels, Hint
 NEIGHBOURS = 3
 
 
-class ViTGroupedConfig(SlicedViTConfig):
+class ViTGroupedConfig(SlicedViTConfig, title="ViT on groups of bands"):
     """Vision transformer that sees groups of bands apart, for SatMAE on many bands: made for a GPU."""
 
     name: Literal["vit_grouped"] = "vit_grouped"

@@ -17,7 +17,7 @@ from rsfm.blocks.sliced_vit import SlicedViT, SlicedViTConfig
 from rsfm.params import Channels
 
 
-class ViTTemporalConfig(SlicedViTConfig):
+class ViTTemporalConfig(SlicedViTConfig, title="ViT on dates"):
     """Vision transformer that is told the date, for SatMAE on several dates: made for a GPU."""
 
     name: Literal["vit_temporal"] = "vit_temporal"

@@ -1,12 +1,12 @@
 """Give whole polygons or tiles a class."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from rsfm.inference_config import TilingConfig
 from rsfm.job import Job
-from rsfm.params import Area, Config, Device, ModelPath, OptionalVectorPath, RasterPath
+from rsfm.params import AUTOMATIC, Area, Config, Device, ModelPath, OptionalVectorPath, RasterPath
 from rsfm.runs import Run
 
 
@@ -27,7 +27,7 @@ class ClassifyConfig(Config):
     polygons: OptionalVectorPath = Field(
         None, description="Polygons to classify, in any CRS; empty classifies square tiles."
     )
-    tile: float = Field(
+    tile: Annotated[float, AUTOMATIC] = Field(
         0,
         title="Side of tiles",
         ge=0,

@@ -1,13 +1,13 @@
 """Show where two rasters differ, without labels."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.differences.unlabelled_config import UNLABELLED_METHODS, UnlabelledConfig
 from rsfm.job import Job
-from rsfm.params import Device, OptionalModelPath, Pixels, SquareMetres
+from rsfm.params import AUTOMATIC, Device, OptionalModelPath, Pixels, SquareMetres
 from rsfm.runs import Run
 
 METHODS = {
@@ -38,7 +38,7 @@ class DetectChangeConfig(UnlabelledConfig, AlignedPairConfig):
         description="Also write the magnitudes of IR-MAD, plain difference and their mean rank.",
         json_schema_extra={"advanced": True},
     )
-    minimum_area: SquareMetres = Field(
+    minimum_area: Annotated[SquareMetres, AUTOMATIC] = Field(
         0, ge=0, le=1e9, description="Changes smaller than this are left out; 0 takes 40 pixels."
     )
     model: OptionalModelPath = Field(
@@ -47,7 +47,7 @@ class DetectChangeConfig(UnlabelledConfig, AlignedPairConfig):
         "dates, with the same place on the other date as its positive. Or a model made by 'Teach Change', which then "
         "makes the map by itself.",
     )
-    tile_size: Pixels = Field(
+    tile_size: Annotated[Pixels, AUTOMATIC] = Field(
         0,
         ge=0,
         le=4096,

@@ -1,11 +1,11 @@
 """Find objects on a raster, in tiles."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from rsfm.job import Job
-from rsfm.params import Area, Config, Device, Fraction, Metres, ModelPath, Pixels, RasterPath
+from rsfm.params import AUTOMATIC, Area, Config, Device, Fraction, Metres, ModelPath, Pixels, RasterPath
 from rsfm.runs import Run
 
 
@@ -24,7 +24,7 @@ class DetectObjectsConfig(Config):
         None, description="Search this part only: a rectangle, polygons, or a vector file; empty takes the raster."
     )
     least_score: Fraction = Field(0.3, ge=0, le=1, description="Objects with a lower score are left out.")
-    largest: Metres = Field(
+    largest: Annotated[Metres, AUTOMATIC] = Field(
         0,
         title="Largest object",
         ge=0,
@@ -38,7 +38,7 @@ class DetectObjectsConfig(Config):
         le=1,
         description="Two boxes of a class that share more than this, of their union, are one object.",
     )
-    tile_size: Pixels = Field(
+    tile_size: Annotated[Pixels, AUTOMATIC] = Field(
         0, ge=0, le=4096, multiple_of=32, description="Side of a tile; 0 chooses it. It grows with the largest object."
     )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")

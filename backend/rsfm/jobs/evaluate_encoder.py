@@ -1,11 +1,11 @@
 """Say what an encoder is worth for classes of places, by the protocols of DINO and SatDINO."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from rsfm.job import Job
-from rsfm.params import Config, Device, FieldName, Metres, ModelPath, RasterPath, Seed, VectorPath
+from rsfm.params import AUTOMATIC, Config, Device, FieldName, Metres, ModelPath, RasterPath, Seed, VectorPath
 from rsfm.runs import Run
 
 
@@ -24,10 +24,10 @@ class EvaluateEncoderConfig(Config):
         json_schema_extra={"geometry": "any"},
     )
     class_field: FieldName = Field("class", description="Attribute that holds the class, text or number.")
-    side: Metres = Field(
+    side: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of squares", ge=0, le=1e6, description="Side of the squares; 0 takes the window of pretraining."
     )
-    block: Metres = Field(
+    block: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks that are held out; 0 chooses it."
     )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")

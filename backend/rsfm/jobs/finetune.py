@@ -1,13 +1,24 @@
 """Teach a head from labelled polygons, beside the baselines that it must beat."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from rsfm import heads, registry
 from rsfm.head import Decoder, Head
 from rsfm.job import Job, Preset
-from rsfm.params import Config, Device, FieldName, Metres, OptionalModelPath, Pixels, RasterPath, Seed, VectorPath
+from rsfm.params import (
+    AUTOMATIC,
+    Config,
+    Device,
+    FieldName,
+    Metres,
+    OptionalModelPath,
+    Pixels,
+    RasterPath,
+    Seed,
+    VectorPath,
+)
 from rsfm.runs import Run
 from rsfm.training.config import TrainingConfig
 from rsfm.training.learning_config import LearningConfig
@@ -71,7 +82,7 @@ class FinetuneConfig(Config):
         },
         pattern="^(best|pretrained|untrained|texture|pixels)$",
     )
-    block: Metres = Field(
+    block: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks held out for the scores; 0 chooses it."
     )
     training: TrainingConfig = Field(

@@ -1,6 +1,6 @@
 """Teach a detector from boxes around objects."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from rsfm.detector_config import DetectorConfig
 from rsfm.encoder import Encoder
 from rsfm.job import Job, Preset
 from rsfm.params import (
+    AUTOMATIC,
     Area,
     Config,
     Device,
@@ -70,7 +71,7 @@ class FinetuneBoxesConfig(Config):
     window: Pixels = Field(
         256, ge=32, le=2048, multiple_of=32, description="Side of a window; larger than the largest object."
     )
-    block: Metres = Field(
+    block: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks held out for the score; 0 chooses it."
     )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")

@@ -1,6 +1,6 @@
 """Teach what changed between two dates from polygons."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.encoder import Encoder
 from rsfm.job import Job, Preset
 from rsfm.params import (
+    AUTOMATIC,
     Area,
     Device,
     FieldName,
@@ -106,7 +107,7 @@ class FinetuneChangeConfig(AlignedPairConfig):
         128, ge=32, le=2048, multiple_of=32, description="Side of a window, and of the tiles that are mapped later."
     )
     zoom: Fraction = Field(1.2, ge=1, le=2, description="Windows are enlarged by a random factor of up to this.")
-    block: Metres = Field(
+    block: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks held out for the score; 0 chooses it."
     )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")

@@ -1,12 +1,12 @@
 """Teach a head the classes of whole polygons or tiles, beside the baselines that it must beat."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from rsfm.heads.linear import LinearConfig
 from rsfm.job import Job
-from rsfm.params import Config, Device, FieldName, Metres, OptionalModelPath, RasterPath, Seed, VectorPath
+from rsfm.params import AUTOMATIC, Config, Device, FieldName, Metres, OptionalModelPath, RasterPath, Seed, VectorPath
 from rsfm.runs import Run
 
 
@@ -50,7 +50,7 @@ class FinetuneScenesConfig(Config):
         },
         pattern="^(best|pretrained|untrained|texture|pixels)$",
     )
-    block: Metres = Field(
+    block: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks held out for the scores; 0 chooses it."
     )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")

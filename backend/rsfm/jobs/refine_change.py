@@ -1,12 +1,13 @@
 """Show the differences between two rasters that somebody means, from a few places that were marked."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from rsfm.differences.pair_config import AlignedPairConfig
 from rsfm.job import Job
 from rsfm.params import (
+    AUTOMATIC,
     Device,
     FieldName,
     OptionalModelPath,
@@ -47,7 +48,7 @@ class RefineChangeConfig(AlignedPairConfig):
     show: Percent = Field(
         5, title="Show the top", ge=0.1, le=50, description="Share of the area that is shown and outlined."
     )
-    minimum_area: SquareMetres = Field(
+    minimum_area: Annotated[SquareMetres, AUTOMATIC] = Field(
         0, ge=0, le=1e9, description="Changes smaller than this are left out; 0 takes 40 pixels."
     )
     model: OptionalModelPath = Field(

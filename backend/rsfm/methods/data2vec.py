@@ -85,7 +85,7 @@ class Data2Vec(Method):
     presets = (
         Preset(
             "data2vec_quick",
-            "Small data2vec, for a CPU",
+            "data2vec: quick, minutes on a CPU",
             "A small variant, not the paper's model. On a CPU 15 minutes of it told no more than texture does.",
             {
                 "method": {
@@ -121,7 +121,7 @@ class Data2Vec(Method):
         ),
         Preset(
             "data2vec_gpu",
-            "Evening: data2vec, ViT-S/8, for a GPU",
+            "data2vec: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: SSL4EO-S12's recipe on smaller windows. Its worth is not measured.",
             {
                 "method": {
@@ -152,7 +152,7 @@ class Data2Vec(Method):
         ),
         Preset(
             "data2vec_official",
-            "data2vec as published for SSL4EO-S12, ViT-S/16, for a GPU",
+            "data2vec: as published for SSL4EO-S12, ViT-S/16, days on a GPU",
             "The recipe of SSL4EO-S12: 100 epochs with 256 windows a step, for many rasters and days on a GPU.",
             {
                 "method": {

@@ -57,7 +57,7 @@ class DINO(ViewsMethod):
     presets = (
         Preset(
             "dino_quick",
-            "Small DINO, for a CPU",
+            "DINO: quick, minutes on a CPU",
             "A small variant, not the paper's model. Minutes on a CPU pay; MoCo v2 learns more in the same time.",
             {
                 "method": {
@@ -75,7 +75,7 @@ class DINO(ViewsMethod):
         ),
         Preset(
             "dino_gpu",
-            "Evening: DINO, ViT-S/8, for a GPU",
+            "DINO: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: the authors' recipe, small windows, 4,096 prototypes. Its worth is not measured.",
             {
                 "method": {
@@ -100,7 +100,7 @@ class DINO(ViewsMethod):
         ),
         Preset(
             "dino_official",
-            "DINO as published, ViT-S/16, for a GPU",
+            "DINO: as published, ViT-S/16, days on a GPU",
             "The authors' recipe of 300 epochs, the learning rate scaled to 1024 windows a step: days on several GPUs.",
             {
                 "method": {

@@ -59,7 +59,7 @@ class GASSL(MomentumContrast):
     presets = (
         Preset(
             "gassl_quick",
-            "Small GASSL, minutes on a CPU",
+            "GASSL: quick, minutes on a CPU",
             "A small variant, not the paper's model; for rasters of one place at several dates.",
             {
                 "method": {"name": "gassl", "views": "quick", "view_size": 32, "queue": 2048, "momentum": 0.99},
@@ -70,7 +70,7 @@ class GASSL(MomentumContrast):
         ),
         Preset(
             "gassl_gpu",
-            "Evening: GASSL, ResNet-50, for a GPU",
+            "GASSL: evening on a GPU, ResNet-50",
             "Four hours on one GPU: the paper's network, dates and places on smaller windows. Its worth is not "
             "measured.",
             {
@@ -94,7 +94,7 @@ class GASSL(MomentumContrast):
         ),
         Preset(
             "gassl_official",
-            "GASSL as published, ResNet-50, for a GPU",
+            "GASSL: as published, ResNet-50, days on a GPU",
             "The paper's model and recipe, dates and places: 200 passes over the windows, days on a GPU.",
             {
                 "method": {

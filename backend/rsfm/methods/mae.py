@@ -96,7 +96,7 @@ class MAE(Method):
     presets = (
         Preset(
             "mae_quick",
-            "Small MAE, for a CPU",
+            "MAE: quick, minutes on a CPU",
             "A small variant, not the paper's model. Minutes on a CPU pay; MoCo v2 learns more in the same time.",
             {
                 "method": {
@@ -115,7 +115,7 @@ class MAE(Method):
         ),
         Preset(
             "mae_gpu",
-            "Evening: MAE, ViT-S/8, for a GPU",
+            "MAE: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: the paper's recipe, a smaller network, small windows. Its worth is not measured.",
             {
                 "method": {
@@ -133,7 +133,7 @@ class MAE(Method):
         ),
         Preset(
             "mae_official",
-            "MAE as published, ViT-B/16, for a GPU",
+            "MAE: as published, ViT-B/16, days on a GPU",
             "The paper's model and recipe, the learning rate scaled to 256 windows a step: days on a GPU.",
             {
                 "method": {

@@ -83,7 +83,7 @@ class MoCoV2(MomentumContrast):
     presets = (
         Preset(
             "quick",
-            "Quick: small MoCo v2, minutes on a CPU",
+            "MoCo v2: quick, minutes on a CPU",
             "A small variant, not the paper's model: learns texture and pattern of a raster in about 3 minutes.",
             {
                 "method": {**MOCO_QUICK_METHOD, "other_date": False},
@@ -94,7 +94,7 @@ class MoCoV2(MomentumContrast):
         ),
         Preset(
             "moco_v2_change",
-            "For change: small MoCo v2 across your dates, minutes on a CPU",
+            "MoCo v2: quick, for change across your dates",
             "To find change between the dates it learns from: the same place on the other date is the match. Choose "
             "both dates under 'Rasters', then take the encoder as 'Model' of 'Detect Change'.",
             {
@@ -106,7 +106,7 @@ class MoCoV2(MomentumContrast):
         ),
         Preset(
             "moco_v2_seasons",
-            "Seasons: small MoCo v2 in three spaces (SeCo), minutes on a CPU",
+            "MoCo v2: quick, three spaces for seasons (SeCo)",
             "A small variant, not the paper's model; for rasters of one place at several dates. One of its spaces "
             "keeps what changes with the season.",
             {
@@ -118,7 +118,7 @@ class MoCoV2(MomentumContrast):
         ),
         Preset(
             "moco_v2_gpu",
-            "Evening: MoCo v2, ResNet-50, for a GPU",
+            "MoCo v2: evening on a GPU, ResNet-50",
             "Four hours on one GPU: the paper's network and views on smaller windows. Its worth is not measured.",
             {
                 "method": {
@@ -139,7 +139,7 @@ class MoCoV2(MomentumContrast):
         ),
         Preset(
             "moco_v2_official",
-            "MoCo v2 as published, ResNet-50, for a GPU",
+            "MoCo v2: as published, ResNet-50, days on a GPU",
             "The paper's model and recipe: 200 passes over the windows, for many rasters and days on a GPU.",
             {
                 "method": {

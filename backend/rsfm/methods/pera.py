@@ -109,7 +109,7 @@ class PerA(ViewsMethod):
     presets = (
         Preset(
             "pera_quick",
-            "Small PerA, for a CPU",
+            "PerA: quick, minutes on a CPU",
             "A small variant, not the paper's model. On a CPU 15 minutes of it told no more than texture does.",
             {
                 "method": {
@@ -129,7 +129,7 @@ class PerA(ViewsMethod):
         ),
         Preset(
             "pera_gpu",
-            "Evening: PerA, ViT-S/8, for a GPU",
+            "PerA: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: the authors' recipe, a smaller network on smaller windows, with 4,096 prototypes. "
             "Its worth is not measured.",
             {
@@ -171,7 +171,7 @@ class PerA(ViewsMethod):
         ),
         Preset(
             "pera_official",
-            "PerA as published, ViT-B/16, for a GPU",
+            "PerA: as published, ViT-B/16, days on a GPU",
             "The authors' recipe of 200 epochs with 192 windows a step: days on several GPUs. With ESA WorldCover as "
             "'Land cover', 60 % of the windows are urban, 10 % each farmland, wetland, forest and water, as theirs.",
             {

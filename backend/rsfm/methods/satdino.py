@@ -85,7 +85,7 @@ class SatDINO(ViewsMethod):
     presets = (
         Preset(
             "satdino_quick",
-            "Small SatDINO, for a CPU",
+            "SatDINO: quick, minutes on a CPU",
             "For rasters of several resolutions; not the paper's model. 15 minutes on a CPU told no more than texture.",
             {
                 "method": {
@@ -106,7 +106,7 @@ class SatDINO(ViewsMethod):
         ),
         Preset(
             "satdino_gpu",
-            "Evening: SatDINO, ViT-S/8, for a GPU",
+            "SatDINO: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: the authors' recipe, small windows, 4,096 prototypes. Its worth is not measured.",
             {
                 "method": {
@@ -134,7 +134,7 @@ class SatDINO(ViewsMethod):
         ),
         Preset(
             "satdino_official",
-            "SatDINO as published, ViT-S/16, for a GPU",
+            "SatDINO: as published, ViT-S/16, days on a GPU",
             "The authors' recipe of 200 epochs, the learning rate scaled to 512 windows a step: days on several GPUs.",
             {
                 "method": {

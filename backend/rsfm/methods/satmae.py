@@ -138,19 +138,19 @@ class SatMAE(Method):
     presets = (
         Preset(
             "satmae_quick",
-            "Small SatMAE on groups of bands, for a CPU",
+            "SatMAE on groups of bands: quick, minutes on a CPU",
             "A small variant, not the paper's model; for rasters of many bands. Minutes on a CPU pay, as MAE's do.",
             QUICK,
         ),
         Preset(
             "satmae_temporal_quick",
-            "Small SatMAE on dates, for a CPU",
+            "SatMAE on dates: quick, minutes on a CPU",
             "A small variant, not the paper's model; for rasters of one place at several dates.",
             {**QUICK, "encoder": {**QUICK["encoder"], "name": "vit_temporal", "time_width": 96}},
         ),
         Preset(
             "satmae_cubes_quick",
-            "Small SatMAE on cubes of bands (S2MAE), for a CPU",
+            "SatMAE on cubes of bands (S2MAE): quick, minutes on a CPU",
             "A small variant, not the paper's model: nine tenths of all cubes of three neighbouring bands are hidden. "
             "For rasters of many bands.",
             {
@@ -161,7 +161,7 @@ class SatMAE(Method):
         ),
         Preset(
             "satmae_gpu",
-            "Evening: SatMAE on groups of bands, ViT-S/8, for a GPU",
+            "SatMAE on groups of bands: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: a smaller network, the paper's recipe, for any bands. Its worth is not measured.",
             {
                 "method": {**GROUPS, **EVENING_DECODER, "decoder_told": 64},
@@ -173,7 +173,7 @@ class SatMAE(Method):
         ),
         Preset(
             "satmae_temporal_gpu",
-            "Evening: SatMAE on three dates, ViT-S/8, for a GPU",
+            "SatMAE on dates: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: a smaller network, the paper's recipe. Its worth is not measured.",
             {
                 "method": {**DATES, **EVENING_DECODER, "decoder_told": 96},
@@ -185,7 +185,7 @@ class SatMAE(Method):
         ),
         Preset(
             "satmae_official",
-            "SatMAE on groups of bands as published, ViT-B/8, for a GPU",
+            "SatMAE on groups of bands: as published, ViT-B/8, days on a GPU",
             "The paper's model and recipe for ten bands of Sentinel-2 (B2 to B8, B8A, B11, B12), the learning rate "
             "scaled to 256 windows a step: days on a GPU.",
             {
@@ -205,7 +205,7 @@ class SatMAE(Method):
         ),
         Preset(
             "satmae_temporal_official",
-            "SatMAE on three dates as published, ViT-L/16, for a GPU",
+            "SatMAE on three dates: as published, ViT-L/16, days on a GPU",
             "The paper's model and recipe, the learning rate scaled to 256 windows a step: days on a GPU.",
             {
                 "method": {**DATES, **OFFICIAL_DECODER, "decoder_told": 192},

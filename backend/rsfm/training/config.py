@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rsfm.params import Config, Hint, Minutes
+from rsfm.params import AUTOMATIC, Config, Hint, Minutes
 
 NO_BUDGET = "The budget is empty. Set 'Minutes', or with 0 minutes 'Epochs' or 'Samples'."
 
@@ -46,7 +46,7 @@ class TrainingConfig(Config):
         description="Take a minute or two at the start to make the steps faster; automatic does so on "
         "an NVIDIA GPU when 20 minutes or more are to go.",
     )
-    at_once: Annotated[int, Hint(advanced=True)] = Field(
+    at_once: Annotated[int, AUTOMATIC, Hint(advanced=True)] = Field(
         0, ge=0, le=4096, description="Windows computed at once, a step's rest after them; 0 takes what fits."
     )
 

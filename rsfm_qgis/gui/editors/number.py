@@ -26,7 +26,10 @@ class PlainDoubleSpinBox(QgsDoubleSpinBox):
 
 
 class NumberEditor(Editor):
-    """Its value is an integer or a float; the lowest step of an optional one means "automatic", which is None."""
+    """Its value is an integer or a float; the lowest step of an optional one means "automatic", which is None.
+
+    Of others 0 may mean it, and stays 0.
+    """
 
     def __init__(self, field: Field, workspace: Workspace, parent: QWidget | None = None) -> None:
         super().__init__(field, workspace, parent)
@@ -68,6 +71,8 @@ class NumberEditor(Editor):
         step = self.field.step or (1 if self._integer else _step(self.field))
         if self.field.optional:
             low -= step
+            self.box.setSpecialValueText(self.tr("automatic"))
+        elif low == 0 and self.field.details.get("zero") == "automatic":
             self.box.setSpecialValueText(self.tr("automatic"))
         if self._integer:
             high = min(high, LARGEST_INTEGER)
