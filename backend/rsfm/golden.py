@@ -1,7 +1,8 @@
 """Compare our numbers with those that the authors' own code produced: `rsfm golden DIR...`.
 
 A folder holds arrays (case.npz, or io.safetensors with config.json), weights (.safetensors) and the tolerances in its
-README.md. Its name says which member of `goldens/` compares it: the longest name it starts with.
+README.md, or tables of checkpoints (.json). Its name says which member of `goldens/` compares it: the longest name it
+starts with.
 """
 
 import json
@@ -40,9 +41,14 @@ class Check(NamedTuple):
 
 
 class Golden(ABC):
-    """A member of `goldens/`: compares one kind of case by driving the modules that users run."""
+    """A member of `goldens/`: compares one kind of case by driving the modules that users run.
+
+    Attributes:
+        has_arrays: a case holds arrays; others are read by the member itself.
+    """
 
     name: ClassVar[str]
+    has_arrays: ClassVar[bool] = True
 
     @abstractmethod
     def checks(self, case: "Case") -> Iterator[Check]:
@@ -56,11 +62,11 @@ class Case:
         config: what config.json says, where there is one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, has_arrays: bool = True) -> None:
         self.folder = folder
         self.config: dict[str, Any] = {}
         try:
-            self.arrays = self._read()
+            self.arrays = self._read() if has_arrays else {}
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"'{folder}' holds no readable case.npz, and no io.safetensors with config.json. Name a folder with "
@@ -170,7 +176,7 @@ def find(folder: Path) -> type[Golden]:
 
 def _compare_folder(folder: Path) -> int:
     golden = find(folder)()
-    case = Case(folder)
+    case = Case(folder, golden.has_arrays)
     print(f"{folder} ({golden.name})")
     failed = 0
     checks = list(golden.checks(case))

@@ -7,11 +7,13 @@ import torch
 from rsfm import importers, registry
 from rsfm.checkpoint_file import read_checkpoint
 from rsfm.errors import UserError
+from rsfm.golden import main
+from rsfm.goldens.checkpoint_layouts import write
 from rsfm.importer import Importer, check_complete, compare, full_weights, recognise
 from rsfm.model_file import build_encoder
 from torch import Tensor
 
-from tests.backend.importers.checkpoints import layouts, table, write, write_layout
+from tests.backend.importers.checkpoints import FOLDERS, GOLDEN, layouts, table, write_layout
 
 KINDS = [
     ("^(moco|gassl|ssl4eo_moco)", "moco"),
@@ -82,6 +84,21 @@ def test_a_layout_with_one_tensor_less_or_more_or_of_another_shape_is_refused(na
         report = compare(found.backbone._replace(weights=changed))
         with pytest.raises(UserError, match=f"1 {said}"):
             check_complete(checkpoint, importer, report)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_layouts_are_compared_from_the_command_line(folder, tmp_path, capsys):
+    if not (GOLDEN / folder).is_dir():
+        pytest.skip(f"the tables of published checkpoints are not there: {GOLDEN} (set RSFM_GOLDEN)")
+    assert main([str(GOLDEN / folder)]) == 0
+    told = capsys.readouterr().out
+    assert f"{len(list((GOLDEN / folder).glob('*.json')))} compared, 0 over" in told
+    changed = tmp_path / "checkpoint_layouts_of_mine"
+    changed.mkdir()
+    source = next(path for path in sorted((GOLDEN / folder).glob("*.json")) if "vits16" in path.name)
+    (changed / source.name).write_text(source.read_text(encoding="utf-8").replace("blocks.3.", "blocks.33."))
+    assert main([str(changed)]) == 1
+    assert main([str(tmp_path)]) == 2
 
 
 @pytest.mark.parametrize("wrapped", ["", "teacher.backbone.", "backbone.", "module.backbone."])
