@@ -39,6 +39,7 @@ class JobPanel(QWidget):
         self.job, self._workspace = job, workspace
         self.form = Form(job.fields, workspace)
         self.presets = shrinkable(QComboBox())
+        self._preset_chosen = False
         self.card = make_card(job.name, self.form, workspace)
         self.run_button = QPushButton((self.card.run_text if self.card else "") or self.tr("Run"))
         self.run_button.setObjectName(f"run_{job.name}")
@@ -110,16 +111,20 @@ class JobPanel(QWidget):
             self.presets.addItem(preset.title, preset)
             self.presets.setItemData(self.presets.count() - 1, preset.help, Qt.ItemDataRole.ToolTipRole)
         self.presets.currentIndexChanged.connect(self._take_preset)
+        self.presets.activated.connect(self._remember_choice)
         if self.job.presets:
             self._take_preset()
             if any(preset.for_gpu for preset in self.job.presets):
                 self._workspace.client.hello.connect(self._begin_with_gpu)
                 self._begin_with_gpu()
 
+    def _remember_choice(self, _index: int) -> None:
+        self._preset_chosen = True
+
     def _begin_with_gpu(self, _hello: Any = None) -> None:
-        """Take the first preset that is made for a GPU where there is one, unless the user has changed something."""
+        """Take the first preset that is made for a GPU where there is one, unless the user chose or changed something."""
         devices = self._workspace.client.devices
-        if not devices or devices[0]["name"] == "cpu" or self.presets.currentIndex() > 0:
+        if not devices or devices[0]["name"] == "cpu" or self._preset_chosen or self.presets.currentIndex() > 0:
             return
         try:
             changed = self.form.some_values(self._taken) != self._taken

@@ -114,19 +114,20 @@ GPU = {"name": "cuda:0", "title": "GPU", "free": 2**33, "memory": 2**34}
 
 def test_form_of_pretraining_begins_with_an_evening_where_there_is_a_gpu(workspace):
     job = schema.jobs()["pretrain"]
-    evening, changed, chosen = (JobPanel(job, workspace) for _ in range(3))
+    evening, changed, chosen, small = (JobPanel(job, workspace) for _ in range(4))
     changed.form.set_values({"window": 64})
     chosen.presets.setCurrentIndex(2)
+    small.presets.activated.emit(0)  # as a click on the preset that is there already
     workspace.client.greeting = {"devices": [CPU]}
     workspace.client.hello.emit(workspace.client.greeting)
-    assert [panel.presets.currentIndex() for panel in (evening, changed, chosen)] == [0, 0, 2]
+    assert [panel.presets.currentIndex() for panel in (evening, changed, chosen, small)] == [0, 0, 2, 0]
     workspace.client.greeting = {"devices": [GPU, CPU]}
     workspace.client.hello.emit(workspace.client.greeting)
     assert evening.presets.currentData().name == "moco_v2_gpu"
     assert evening.form.values()["training"]["minutes"] == 240
     assert changed.presets.currentIndex() == 0, "what the user changed is lost"
     assert changed.form.values()["window"] == 64
-    assert chosen.presets.currentIndex() == 2, "what the user chose is lost"
+    assert [panel.presets.currentIndex() for panel in (chosen, small)] == [2, 0], "what the user chose is lost"
     assert JobPanel(job, workspace).presets.currentData().name == "moco_v2_gpu"
 
 
