@@ -122,7 +122,7 @@ class JobPanel(QWidget):
         self._preset_chosen = True
 
     def _begin_with_gpu(self, _hello: Any = None) -> None:
-        """Take the first preset that is made for a GPU where there is one, unless the user chose or changed something."""
+        """Take the first preset that is made for a GPU where there is one, unless the user chose or changed one."""
         devices = self._workspace.client.devices
         if not devices or devices[0]["name"] == "cpu" or self._preset_chosen or self.presets.currentIndex() > 0:
             return
