@@ -108,6 +108,13 @@ its time.
 """
 EVENING_VIT: Recipe = {"size": "small", "patch_size": 8}
 """Patches of 8 px: features of a map half as coarse as the papers'."""
+EVENING_LEARNED_VIT: Recipe = {
+    "name": "vit_learned",
+    **EVENING_VIT,
+    "window": 128,
+    "pooling": "class",
+    "gsd_token": False,
+}
 MOCO_EVENING: Recipe = {**MOCO_TRAINING, **EVENING, "warmup": 0.05, "schedule": "step"}
 MAE_EVENING: Recipe = {**MAE_TRAINING, **EVENING}
 EVENING_DECODER: Recipe = {"decoder_width": 256, "decoder_depth": 4, "decoder_heads": 8}

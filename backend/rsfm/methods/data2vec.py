@@ -59,6 +59,18 @@ class Hidden(NamedTuple):
     asked_BL: Tensor
 
 
+OFFICIAL_METHOD: Recipe = {
+    "name": "data2vec",
+    "mask_ratio": 0.612,
+    "smallest_block": 16,
+    "target_blocks": 6,
+    "beta": 2.0,
+    "momentum_start": 0.999,
+    "momentum": 0.9998,
+    "momentum_share": 0,
+    "drop_path": 0.25,
+    "drop_attention": 0.05,
+}
 OFFICIAL_TRAINING: Recipe = {
     "minutes": 0,
     "epochs": 100,
@@ -124,18 +136,7 @@ class Data2Vec(Method):
             "data2vec: evening on a GPU, ViT-S/8",
             "Four hours on one GPU: SSL4EO-S12's recipe on smaller windows. Its worth is not measured.",
             {
-                "method": {
-                    "name": "data2vec",
-                    "mask_ratio": 0.612,
-                    "smallest_block": 16,
-                    "target_blocks": 6,
-                    "beta": 2.0,
-                    "momentum_start": 0.999,
-                    "momentum": 0.9998,
-                    "momentum_share": 0.3,
-                    "drop_path": 0.25,
-                    "drop_attention": 0.05,
-                },
+                "method": {**OFFICIAL_METHOD, "momentum_share": 0.3},
                 "encoder": {
                     "name": "vit_relative",
                     "width": 384,
@@ -155,18 +156,7 @@ class Data2Vec(Method):
             "data2vec: as published for SSL4EO-S12, ViT-S/16, days on a GPU",
             "The recipe of SSL4EO-S12: 100 epochs with 256 windows a step, for many rasters and days on a GPU.",
             {
-                "method": {
-                    "name": "data2vec",
-                    "mask_ratio": 0.612,
-                    "smallest_block": 16,
-                    "target_blocks": 6,
-                    "beta": 2.0,
-                    "momentum_start": 0.999,
-                    "momentum": 0.9998,
-                    "momentum_share": 0,
-                    "drop_path": 0.25,
-                    "drop_attention": 0.05,
-                },
+                "method": OFFICIAL_METHOD,
                 "encoder": {
                     "name": "vit_relative",
                     "width": 384,

@@ -29,7 +29,7 @@ from rsfm.blocks.recipes import (
     DINO_QUICK,
     DINO_QUICK_HEAD,
     DINO_TRAINING,
-    EVENING_VIT,
+    EVENING_LEARNED_VIT,
     SMALL_CONV,
 )
 from rsfm.blocks.teacher import make_teacher, move_average
@@ -86,13 +86,7 @@ class DINO(ViewsMethod):
                     "norm_last_layer": False,
                     "freeze": 0.01,
                 },
-                "encoder": {
-                    "name": "vit_learned",
-                    **EVENING_VIT,
-                    "window": 128,
-                    "pooling": "class",
-                    "gsd_token": False,
-                },
+                "encoder": EVENING_LEARNED_VIT,
                 "training": DINO_EVENING,
                 "window": 144,
             },

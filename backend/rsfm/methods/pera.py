@@ -36,7 +36,7 @@ from rsfm.blocks.recipes import (
     DINO_QUICK,
     DINO_QUICK_HEAD,
     DINO_TRAINING,
-    EVENING_VIT,
+    EVENING_LEARNED_VIT,
     SMALL_VIT,
 )
 from rsfm.blocks.regions import Regions, counts, interleave, select, split_regions
@@ -148,13 +148,7 @@ class PerA(ViewsMethod):
                     "spread_weight": 0.1,
                     "pixel_weight": 0.01,
                 },
-                "encoder": {
-                    "name": "vit_learned",
-                    **EVENING_VIT,
-                    "window": 128,
-                    "pooling": "class",
-                    "gsd_token": False,
-                },
+                "encoder": EVENING_LEARNED_VIT,
                 "training": {
                     **DINO_EVENING,
                     "batch_size": 192,

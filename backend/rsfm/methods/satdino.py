@@ -35,7 +35,7 @@ from rsfm.blocks.recipes import (
     DINO_QUICK,
     DINO_QUICK_HEAD,
     DINO_TRAINING,
-    EVENING_VIT,
+    EVENING_LEARNED_VIT,
     SMALL_VIT,
 )
 from rsfm.blocks.teacher import make_teacher, move_average
@@ -120,13 +120,7 @@ class SatDINO(ViewsMethod):
                     "norm_last_layer": False,
                     "freeze": 0.01,
                 },
-                "encoder": {
-                    "name": "vit_learned",
-                    **EVENING_VIT,
-                    "window": 128,
-                    "pooling": "class",
-                    "gsd_token": True,
-                },
+                "encoder": {**EVENING_LEARNED_VIT, "gsd_token": True},
                 "training": {**DINO_EVENING, "learning_rate": 1e-3, "final_rate": 0.02, "clip_norm": 0},
                 "window": 144,
             },
