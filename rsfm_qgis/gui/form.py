@@ -317,9 +317,7 @@ class ChoiceBox(QWidget):
         """Make the fields of an option when it is chosen for the first time; None where it has none."""
         option = find_option(self._field, name)
         if name not in self._groups and option.fields:
-            group = GroupBox(
-                self.tr("Options of {0}").format(option.title), option.help, option.fields, self._workspace
-            )
+            group = GroupBox(self.tr("Options"), option.help, option.fields, self._workspace)
             group.set_values(complete(option.fields, {}))
             group.changed.connect(self.changed)
             self._groups[name] = group
