@@ -40,7 +40,8 @@ from rsfm.raster.labels import Labels, read_labels
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.runs import Run
 from rsfm.training.candidates import features_at, make_candidates
-from rsfm.training.finetuning import FOLDS, MOST_PIXELS_PER_CLASS, TITLES, choose, judge, only
+from rsfm.training.finetuning import FOLDS, MOST_PIXELS_PER_CLASS, TITLES, choose, judge
+from rsfm.training.holding_out import HeldOut, only
 from rsfm.training.linear_fit import thin
 from rsfm.training.scores import confusion, mean_iou
 from scipy.spatial import cKDTree
@@ -161,8 +162,9 @@ def draw(labels: Labels, grid: Grid, features: dict[str, NDArray[np.float32]], m
     train = train[thin(labels.class_N[train], labels.polygon_N[train], LEARNED, seed)]
     part = only(labels, train)
     folds = polygon_folds(part, FOLDS, seed)
-    none = Split(np.ones(len(train), bool), np.zeros(len(train), bool), 0, 0, (), ())
-    results = {name: judge(each[train], part, folds.fold_N, none, True, run) for name, each in features.items()}
+    all_N = np.ones(len(train), bool)
+    none = HeldOut(part, all_N, (Split(all_N, ~all_N, 0, 0, (), ()),))
+    results = {name: judge(each[train], none, folds.fold_N, True, run) for name, each in features.items()}
     chosen, sentence = choose(results, "best")
     if seed == 0:
         print(f"  {' '.join([sentence, *folds.sentences])}")

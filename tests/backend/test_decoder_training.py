@@ -21,7 +21,7 @@ from .toy_model import pixels, run_job, write_config
 
 SIDE = 160
 TRANSFORM = Affine(10, 0, 500000, 0, -10, 5100000)
-TRAINING = {"minutes": 0, "epochs": 12, "batch_size": 4, "learning_rate": 2e-3, "beta2": 0.999, "clip_norm": 5}
+TRAINING = {"minutes": 0, "epochs": 24, "batch_size": 4, "learning_rate": 2e-3, "beta2": 0.999, "clip_norm": 5}
 LINEAR = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 HEADS = {
     "upernet": {"name": "upernet", "channels": 16, "auxiliary_channels": 8},
@@ -57,7 +57,7 @@ def write(path, boxes):
 
 def teach(work, name, head, **config):
     values = {"raster": str(work["raster"]), "labels": work["labels"], "head": HEADS[head], "training": TRAINING}
-    values |= {"window": 32, "device": "cpu", **config}
+    values |= {"window": 64, "learning": {"zoom": 1}, "device": "cpu", **config}
     outputs = run_job(work["folder"], "finetune", name, **values)
     result = json.loads((outputs.parent / "run.json").read_text())["result"]
     return outputs / "model.safetensors", result
@@ -65,7 +65,7 @@ def teach(work, name, head, **config):
 
 @pytest.fixture(scope="module")
 def taught(work):
-    return teach(work, "upernet", "upernet")
+    return teach(work, "upernet", "upernet", training={**TRAINING, "epochs": 80})
 
 
 def test_upernet_learns_what_pixels_cannot_tell_and_is_compared_on_held_out_blocks(work, taught):
@@ -80,9 +80,27 @@ def test_upernet_learns_what_pixels_cannot_tell_and_is_compared_on_held_out_bloc
     card = model_file.read_card(str(path))
     assert card.head == {"name": "upernet", "channels": 16, "fusion_channels": 0, "auxiliary_channels": 8,
                          "auxiliary_weight": 0.4}  # fmt: skip
-    assert card.window == 32
+    assert card.window == 64
     assert card.provenance["step"] > 0
     assert (path.parent / "split.gpkg").exists()
+
+
+@pytest.mark.parametrize("window", [32, 64])
+def test_a_decoder_is_judged_by_own_polygons_as_its_map_has_them(work, tmp_path, window):
+    corners = [(2, 64), (2, 82)]
+    check = write(tmp_path / "check.gpkg", corners)
+    name = f"own_{window}"
+    path, result = teach(work, name, "upernet", training={**TRAINING, "epochs": 60}, validation=check, window=window)
+    assert result["split"] == "The scores come from the 2 polygons of 'check.gpkg', your own."
+    assert set(result["mean_iou_blocks"]) == {"upernet", "pixels", "texture", "untrained"}
+    config = {"raster": str(work["raster"]), "model": str(path), "device": "cpu"}
+    classes_HW = pixels(run_job(work["folder"], "segment", f"{name}_map", **config) / "segmentation.tif")[0]
+    card = model_file.read_card(str(path))
+    assert card.window == 64  # a window of 32 px is a single cell of the coarsest map
+    names = [each.name for each in card.classes]
+    for truth, (row, column) in zip(("stripes", "noise"), corners, strict=True):
+        seen = np.bincount(classes_HW[row : row + 14, column : column + 14].ravel() - 1, minlength=2)
+        assert result["confusion"][truth] == dict(zip(names, seen.tolist(), strict=True))
 
 
 def test_the_map_of_upernet_is_right_keeps_nodata_and_an_area_is_its_crop(work, taught):
@@ -118,7 +136,7 @@ def test_a_saved_decoder_gives_what_the_learned_one_gave(work, taught):
 def test_dpt_learns_on_a_transformer_with_adapters_that_the_file_no_longer_has(work, tmp_path):
     encoder = {"name": "vit", "width": 24, "depth": 4, "heads": 2, "patch_size": 4, "window": 32}
     start = write_encoder(tmp_path / "encoder.safetensors", work["raster"], encoder)
-    learning = {"encoder": "adapters", "rank": 2, "dice": 0.3, "loss": "focal", "drop_path": 0.1}
+    learning = {"zoom": 1, "encoder": "adapters", "rank": 2, "dice": 0.3, "loss": "focal", "drop_path": 0.1}
     path, result = teach(work, "dpt", "dpt", model=str(start), learning=learning, training={**TRAINING, "epochs": 2})
     assert result["chosen"] == "pretrained"
     assert set(result["mean_iou_blocks"]) == {"dpt", "pixels", "texture", "untrained", "pretrained"}
@@ -144,7 +162,7 @@ def write_encoder(path, raster, encoder):
 
 def test_stopped_teaching_leaves_a_model_and_goes_on_to_the_same_end(work, tmp_path):
     values = {"raster": str(work["raster"]), "labels": work["labels"], "head": HEADS["upernet"], "window": 32,
-              "device": "cpu", "training": {**TRAINING, "epochs": 6}}  # fmt: skip
+              "device": "cpu", "training": {**TRAINING, "epochs": 3}}  # fmt: skip
     folder = tmp_path / "stopped"
     process = start(["run", "finetune", str(write_config(tmp_path, "c", **values)), "--run", str(folder)])
     while process.poll() is None and '"metric"' not in events(folder):

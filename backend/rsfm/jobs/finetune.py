@@ -12,8 +12,10 @@ from rsfm.params import (
     Config,
     Device,
     FieldName,
+    Hint,
     Metres,
     OptionalModelPath,
+    OptionalVectorPath,
     Pixels,
     RasterPath,
     Seed,
@@ -82,8 +84,20 @@ class FinetuneConfig(Config):
         },
         pattern="^(best|pretrained|untrained|texture|pixels)$",
     )
+    validation: OptionalVectorPath = Field(
+        None,
+        description="Polygons to judge by, with the same attribute: nothing is learned from them. Empty holds out "
+        "blocks of the labels.",
+    )
     block: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks held out for the scores; 0 chooses it."
+    )
+    folds: Annotated[int, Hint(advanced=True)] = Field(
+        1,
+        ge=1,
+        le=20,
+        description="Parts that the blocks are dealt into, each held out once: a steadier score. 1 holds out half of "
+        "the blocks, once, as UPerNet and DPT need it.",
     )
     training: TrainingConfig = Field(
         TrainingConfig.model_validate(QUICK), description="Budget and optimizer of UPerNet and DPT."

@@ -6,7 +6,18 @@ from pydantic import Field
 
 from rsfm.heads.linear import LinearConfig
 from rsfm.job import Job
-from rsfm.params import AUTOMATIC, Config, Device, FieldName, Metres, OptionalModelPath, RasterPath, Seed, VectorPath
+from rsfm.params import (
+    AUTOMATIC,
+    Config,
+    Device,
+    FieldName,
+    Hint,
+    Metres,
+    OptionalModelPath,
+    RasterPath,
+    Seed,
+    VectorPath,
+)
 from rsfm.runs import Run
 
 
@@ -52,6 +63,13 @@ class FinetuneScenesConfig(Config):
     )
     block: Annotated[Metres, AUTOMATIC] = Field(
         0, title="Side of blocks", ge=0, le=1e6, description="Side of the blocks held out for the scores; 0 chooses it."
+    )
+    folds: Annotated[int, Hint(advanced=True)] = Field(
+        1,
+        ge=1,
+        le=20,
+        description="Parts that the blocks are dealt into, each held out once: a steadier score. 1 holds out half of "
+        "the blocks, once.",
     )
     device: Device = Field("auto", description="Device to use; auto takes the GPU with the most free memory.")
     seed: Seed = Field(0, description="The same seed gives the same blocks and the same head.")

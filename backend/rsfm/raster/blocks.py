@@ -3,29 +3,25 @@
 Neighbouring pixels resemble each other, so a score on pixels next to the training pixels flatters. Polygons stay whole,
 a block goes to one side as a whole, and test pixels close to a training polygon are dropped.
 
-Shape letters: N labelled pixels, P polygons, K classes, G groups of polygons (blocks), M pairs.
+Shape letters: N labelled pixels, P polygons, K classes, G groups of polygons (blocks).
 """
 
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyogrio.raw
 import shapely
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from rsfm.raster.geopackage import GEOPACKAGE
 from rsfm.raster.grid import Grid, Window
+from rsfm.raster.labelled_polygons import Flags, Polygons, asked_side, attempts, in_gap, measure, renumber
 from rsfm.raster.labels import Indices, Labels
-
-Flags = NDArray[np.bool_]
 
 GAP = 8
 """Pixels between training and test."""
-BLOCKS_A_SIDE = 8
-"""The labelled extent is cut in about this many blocks a side."""
 TRIES = 24
 """Random orders in which the blocks are dealt out; the best balanced deal is kept."""
 FEWEST_POLYGONS = 3
@@ -33,10 +29,10 @@ FEWEST_POLYGONS = 3
 
 
 class Block(NamedTuple):
-    """A square of ground, cut to the raster, and the part it belongs to."""
+    """A square of ground, cut to the raster, and the part it belongs to: "train", "test", or "turn 1", "turn 2"..."""
 
     window: Window
-    part: Literal["train", "test"]
+    part: str
 
 
 class Split(NamedTuple):
@@ -65,23 +61,6 @@ class Folds(NamedTuple):
     sentences: tuple[str, ...]
 
 
-class _Polygons(NamedTuple):
-    """What the split needs to know of the polygons.
-
-    Attributes:
-        class_P, pixels_P, row_P, column_P: class, number of pixels, centroid in pixels.
-        near_pixel_M, near_polygon_M, near_distance_M: labelled pixels and the foreign polygons within the gap.
-    """
-
-    class_P: Indices
-    pixels_P: Indices
-    row_P: NDArray[np.float64]
-    column_P: NDArray[np.float64]
-    near_pixel_M: Indices
-    near_polygon_M: Indices
-    near_distance_M: NDArray[np.float64]
-
-
 def split_blocks(labels: Labels, grid: Grid, block_m: float, seed: int, gap: int = GAP) -> Split:
     """Deal blocks of ground to training and test so that every class with two polygons or more is on both sides.
 
@@ -92,20 +71,18 @@ def split_blocks(labels: Labels, grid: Grid, block_m: float, seed: int, gap: int
         block_m: side of a block in metres; 0 takes an eighth of the labelled extent.
         gap: test pixels within this many pixels of a training polygon are dropped.
     """
-    labels = _renumber(labels)
-    polygons = _measure(labels, gap)
-    asked = round(block_m / grid.gsd) if block_m else _extent(labels) // BLOCKS_A_SIDE
-    asked = min(max(asked, 1), max(grid.height, grid.width))
-    for kept_gap in [gap] + [gap >> step for step in range(1, gap.bit_length() + 1)]:
-        for block_px in _sizes(asked):
-            group_P = _groups(polygons, block_px, grid)
-            train_P = _deal(labels, polygons, group_P, kept_gap, seed)
-            if train_P is not None:
-                train_N = train_P[labels.polygon_N]
-                test_N = ~train_N & ~_in_gap(polygons, train_P, kept_gap, len(train_N))
-                blocks = _blocks(labels, polygons, group_P, train_P, block_px, grid)
-                told = _sentences(labels, asked, block_px, gap, kept_gap, grid)
-                return Split(train_N, test_N, block_px, kept_gap, blocks, told)
+    labels = renumber(labels)
+    polygons = measure(labels, gap)
+    asked = asked_side(labels, grid, block_m)
+    for kept_gap, block_px, group_P in attempts(polygons, grid, asked, gap):
+        train_P = _deal(labels, polygons, group_P, kept_gap, seed)
+        if train_P is not None:
+            train_N = train_P[labels.polygon_N]
+            test_N = ~train_N & ~in_gap(polygons, train_P, kept_gap, len(train_N))
+            part_P = np.where(train_P, "train", "test")
+            blocks = draw_blocks(labels, polygons, group_P, part_P, block_px, grid)
+            told = say_split(labels, asked, block_px, gap, kept_gap, grid)
+            return Split(train_N, test_N, block_px, kept_gap, blocks, told)
     raise AssertionError("without a gap, polygons can always be dealt out one by one")
 
 
@@ -114,7 +91,7 @@ def polygon_folds(labels: Labels, folds: int, seed: int) -> Folds:
 
     There are fewer folds when a class has fewer polygons; with fewer than three in a class there are none.
     """
-    labels = _renumber(labels)
+    labels = renumber(labels)
     scarce = [
         f"'{name}' ({count})"
         for name, count in zip(labels.names, labels.polygons, strict=True)
@@ -129,7 +106,7 @@ def polygon_folds(labels: Labels, folds: int, seed: int) -> Folds:
         return Folds(None, 0, (told,))
     random = np.random.default_rng(seed)
     count = max(min(folds, *labels.polygons), 2)
-    polygons = _measure(labels, gap=0)
+    polygons = measure(labels, gap=0)
     fold_P = np.zeros(len(polygons.class_P), np.int64)
     load = np.zeros(count)
     for value in range(len(labels.names)):
@@ -161,63 +138,7 @@ def write_split(path: Path, split: Split, grid: Grid) -> None:
     os.replace(partial, path)
 
 
-def _renumber(labels: Labels) -> Labels:
-    """Count polygons anew, because pixels may have been left out since the labels were read."""
-    first_P, polygon_N = np.unique(labels.polygon_N, return_index=True, return_inverse=True)[1:]
-    counts_K = np.bincount(labels.class_N[first_P], minlength=len(labels.names))
-    return labels._replace(polygon_N=polygon_N, polygons=tuple(counts_K.tolist()))
-
-
-def _measure(labels: Labels, gap: int) -> _Polygons:
-    pixels_P = np.bincount(labels.polygon_N)
-    first_P = np.unique(labels.polygon_N, return_index=True)[1]
-    row_P = np.bincount(labels.polygon_N, labels.rows_N) / pixels_P
-    column_P = np.bincount(labels.polygon_N, labels.columns_N) / pixels_P
-    near = _near(labels, gap) if gap else (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    return _Polygons(labels.class_N[first_P], pixels_P, row_P, column_P, *near)
-
-
-def _near(labels: Labels, gap: int) -> tuple[Indices, Indices, NDArray[np.float64]]:
-    """Find the pixels within `gap` of each polygon that belong to other polygons."""
-    points_N2 = np.stack([labels.rows_N, labels.columns_N], 1)
-    order = np.argsort(labels.polygon_N, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(labels.polygon_N[order])) + 1)
-    boxes = [shapely.box(*points_N2[own].min(0), *points_N2[own].max(0)) for own in members]
-    grown = [shapely.box(*(points_N2[own].min(0) - gap), *(points_N2[own].max(0) + gap)) for own in members]
-    pixels, polygons, distances = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
-    trees: dict[int, cKDTree] = {}
-    for one, other in zip(*shapely.STRtree(boxes).query(grown, predicate="intersects"), strict=True):
-        if one == other:
-            continue
-        if one not in trees:
-            trees[one] = cKDTree(points_N2[members[one]])
-        distance = np.asarray(trees[one].query(points_N2[members[other]], distance_upper_bound=gap + 1e-6)[0])
-        close = np.isfinite(distance)
-        pixels.append(members[other][close])
-        polygons.append(np.full(int(close.sum()), one))
-        distances.append(distance[close])
-    return np.concatenate(pixels), np.concatenate(polygons), np.concatenate(distances)
-
-
-def _extent(labels: Labels) -> int:
-    return int(max(np.ptp(labels.rows_N), np.ptp(labels.columns_N))) + 1
-
-
-def _sizes(asked: int) -> list[int]:
-    """Return the sides to try, each half of the one before, then 0: every polygon on its own."""
-    return [asked >> step for step in range(asked.bit_length() + 1)]
-
-
-def _groups(polygons: _Polygons, block_px: int, grid: Grid) -> Indices:
-    """Number the block of each polygon."""
-    if not block_px:
-        return np.arange(len(polygons.class_P))
-    across = grid.width // block_px + 1
-    keys_P = (polygons.row_P // block_px).astype(int) * across + (polygons.column_P // block_px).astype(int)
-    return np.asarray(np.unique(keys_P, return_inverse=True)[1], np.int64)
-
-
-def _deal(labels: Labels, polygons: _Polygons, group_P: Indices, gap: int, seed: int) -> Flags | None:
+def _deal(labels: Labels, polygons: Polygons, group_P: Indices, gap: int, seed: int) -> Flags | None:
     """Return which polygons are for training, from the best balanced of several deals; None if none is possible."""
     random = np.random.default_rng(seed)
     counts_GK = np.zeros((int(group_P.max()) + 1, len(labels.names)))
@@ -227,7 +148,7 @@ def _deal(labels: Labels, polygons: _Polygons, group_P: Indices, gap: int, seed:
     for _ in range(TRIES):
         train_G = _deal_once(random, counts_GK, single_K)
         train_P = train_G[group_P]
-        kept_N = ~_in_gap(polygons, train_P, gap, len(labels.class_N)) & ~train_P[labels.polygon_N]
+        kept_N = ~in_gap(polygons, train_P, gap, len(labels.class_N)) & ~train_P[labels.polygon_N]
         test_K = np.bincount(labels.class_N[kept_N], minlength=len(labels.names))
         train_K = counts_GK[train_G].sum(0)
         possible = (train_K > 0).all() and (test_K[~single_K] > 0).all()
@@ -251,17 +172,8 @@ def _deal_once(random: np.random.Generator, counts_GK: NDArray[np.float64], sing
     return np.asarray(side_G > 0)
 
 
-def _in_gap(polygons: _Polygons, train_P: Flags, gap: int, pixels: int) -> Flags:
-    """Mark labelled pixels within the gap of a training polygon that is not their own."""
-    close_M = (polygons.near_distance_M <= gap) & train_P[polygons.near_polygon_M]
-    in_gap_N = np.zeros(pixels, bool)
-    if gap:
-        in_gap_N[polygons.near_pixel_M[close_M]] = True
-    return in_gap_N
-
-
-def _blocks(
-    labels: Labels, polygons: _Polygons, group_P: Indices, train_P: Flags, block_px: int, grid: Grid
+def draw_blocks(
+    labels: Labels, polygons: Polygons, group_P: Indices, part_P: NDArray[Any], block_px: int, grid: Grid
 ) -> tuple[Block, ...]:
     found = []
     for polygon in np.unique(group_P, return_index=True)[1]:
@@ -271,11 +183,13 @@ def _blocks(
         else:
             rows, columns = (at[labels.polygon_N == polygon] for at in (labels.rows_N, labels.columns_N))
             window = Window(int(rows.min()), int(columns.min()), int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
-        found.append(Block(window, "train" if train_P[polygon] else "test"))
+        found.append(Block(window, str(part_P[polygon])))
     return tuple(found)
 
 
-def _sentences(labels: Labels, asked: int, block_px: int, gap: int, kept_gap: int, grid: Grid) -> tuple[str, ...]:
+def say_split(
+    labels: Labels, asked: int, block_px: int, gap: int, kept_gap: int, grid: Grid, turns: int = 0
+) -> tuple[str, ...]:
     told = []
     if not block_px:
         told.append("Polygons were dealt out one by one, because in blocks a class would be missing on one side.")
@@ -286,6 +200,8 @@ def _sentences(labels: Labels, asked: int, block_px: int, gap: int, kept_gap: in
         )
     else:
         told.append(f"The scores come from blocks of {block_px * grid.gsd:.4g} m that were held out.")
+    if turns:
+        told.append(f"They were dealt into {turns} parts, and each was held out once.")
     if kept_gap < gap:
         told.append(
             f"The gap between training and test is {kept_gap} px instead of {gap} px, because the polygons of a class "

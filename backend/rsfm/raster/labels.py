@@ -68,7 +68,9 @@ class _Claims(NamedTuple):
     shape_N: Indices
 
 
-def read_labels(labels: str, class_field: str, raster: Raster, parameters: Parameters | None = None) -> Labels:
+def read_labels(
+    labels: str, class_field: str, raster: Raster, parameters: Parameters | None = None, fewest: int = 2
+) -> Labels:
     """Find the pixels of a raster that lie in labelled shapes.
 
     A polygon takes the pixels whose centre it covers, or the one in its middle if it covers none; lines and points take
@@ -78,6 +80,7 @@ def read_labels(labels: str, class_field: str, raster: Raster, parameters: Param
         labels: a vector file in any CRS, or "file|layername=name".
         class_field: attribute that holds the class, text or number.
         parameters: names for errors; the usual ones if None.
+        fewest: classes that must be there.
 
     Raises:
         UserError: in one sentence or two, why there is nothing to learn from.
@@ -96,7 +99,7 @@ def read_labels(labels: str, class_field: str, raster: Raster, parameters: Param
     claims = _settle(_claim(drawing, raster, parameters, notes), class_F, notes)
     claims = _only_valid(claims, raster, drawing, parameters, notes)
     present = sorted(set(class_F[claims.shape_N].tolist()))
-    if len(present) < 2:
+    if len(present) < fewest:
         raise _too_few_classes(names, present, drawing, class_field, parameters)
     notes += [f"Class '{name}' has no pixel on this raster." for at, name in enumerate(names) if at not in present]
     shapes, polygon_N = np.unique(claims.shape_N, return_inverse=True)

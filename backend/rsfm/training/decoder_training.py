@@ -20,8 +20,8 @@ from rsfm.errors import Stopped, UserError
 from rsfm.jobs.finetune import FinetuneConfig
 from rsfm.model_file import Card, Model, new_decoder
 from rsfm.networks import DecoderNetwork
-from rsfm.raster.blocks import Split, polygon_folds, split_blocks
-from rsfm.raster.labels import Labels, read_labels
+from rsfm.raster.blocks import polygon_folds
+from rsfm.raster.labels import read_labels
 from rsfm.raster.reader import Raster
 from rsfm.raster.statistics import Statistics
 from rsfm.runs import Run
@@ -41,29 +41,29 @@ from rsfm.training.finetuning import (
     judge,
     load_pretrained,
     make_card,
-    only,
     open_as_read,
     raster_statistics,
     report_split,
+    rule_of,
 )
-from rsfm.training.linear_fit import thin
+from rsfm.training.holding_out import HeldOut, hold_out, only
 from rsfm.training.loop import make_budget, train
 from rsfm.training.scores import confusion, mean_iou
+
+LEAST_CELLS = 2
+"""Of the coarsest map along a side of a window: in a single one there is nothing beside it to learn from."""
 
 
 class Lesson(NamedTuple):
     """What is learned from, and by what it is judged.
 
     Attributes:
-        labels: all labelled pixels; `split` is of these.
-        judged: indices of those that everything is judged by.
+        held: all labelled pixels, in one split.
         candidates: the feature sources by name, of which `chosen` is the encoder that learns.
     """
 
     raster: Raster
-    labels: Labels
-    split: Split
-    judged: NDArray[np.int64]
+    held: HeldOut
     statistics: Statistics
     candidates: dict[str, Source]
     chosen: str
@@ -80,14 +80,17 @@ def finetune_decoder(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     with open_as_read(config, pretrained) as raster:
         lesson = _prepare(config, pretrained, raster, run)
         source = lesson.candidates[lesson.chosen]
-        card = make_card(config, raster, lesson.statistics, lesson.labels, pretrained, source, lesson.chosen)
+        labels = lesson.held.labels
+        card = make_card(config, raster, lesson.statistics, labels, pretrained, source, lesson.chosen)
         torch.manual_seed(config.seed)
         encoder = lesson.encoder()
-        decoder = new_decoder(config.head.model_dump(), encoder, len(lesson.labels.names))
+        decoder = new_decoder(config.head.model_dump(), encoder, len(labels.names))
         network = DecoderNetwork(encoder, decoder, lesson.statistics)
-        side = -(-config.window // network.multiple) * network.multiple
+        cells = max(-(-config.window // network.multiple), LEAST_CELLS)
+        side = cells * network.multiple
+        network.window = side  # judged in tiles of the size that it learns with, as its maps are made
         card = card.model_copy(update={"window": side})
-        report_split(lesson.split, raster.grid, run)
+        report_split(lesson.held.splits[0], raster.grid, run)
         windows = _windows(lesson, config, side)
         learner = DecoderLearner(encoder, decoder, config.learning, windows.weight_K)
         try:
@@ -101,14 +104,19 @@ def finetune_decoder(config: FinetuneConfig, run: Run) -> dict[str, Any]:
 
 
 def _prepare(config: FinetuneConfig, pretrained: Model | None, raster: Raster, run: Run) -> Lesson:
+    if config.folds > 1 and config.validation is None:
+        raise UserError(
+            f"{config.folds} folds would have this head learn as many times over. Set 'Folds' to 1, or choose the "
+            "linear head under 'Head'.",
+            "folds",
+        )
     labels = read_labels(config.labels, config.class_field, raster)
     for note in labels.notes:
         run.warning(note)
     statistics = pretrained.card.statistics if pretrained else raster_statistics(raster, config.seed)
-    split = split_blocks(labels, raster.grid, config.block, config.seed)
-    judged = thin(labels.class_N, labels.polygon_N, MOST_PIXELS_PER_CLASS, config.seed)
+    held = hold_out(labels, raster.grid, rule_of(config, labels, raster, run))
     candidates = make_candidates(raster, statistics, pretrained, config.seed)
-    return Lesson(raster, labels, split, judged, statistics, candidates, choose_encoder(config, candidates))
+    return Lesson(raster, held, statistics, candidates, choose_encoder(config, candidates))
 
 
 def choose_encoder(config: FinetuneConfig, candidates: dict[str, Source]) -> str:
@@ -134,7 +142,7 @@ def choose_encoder(config: FinetuneConfig, candidates: dict[str, Source]) -> str
 def _windows(lesson: Lesson, config: FinetuneConfig, side: int) -> ClassWindows:
     return ClassWindows(
         lesson.raster,
-        only(lesson.labels, np.flatnonzero(lesson.split.train_N)),
+        only(lesson.held.labels, np.flatnonzero(lesson.held.splits[0].train_N)),
         Normalisation.from_statistics(lesson.statistics),
         side,
         config.training.batch_size,
@@ -160,41 +168,38 @@ def _save(card: Card, learner: DecoderLearner, run: Run) -> None:
 
 def _judge(lesson: Lesson, network: DecoderNetwork, config: FinetuneConfig, device: str, run: Run) -> dict[str, Any]:
     """Compare the decoder with the linear head on what was held out, and say so in a sentence."""
-    labels = only(lesson.labels, lesson.judged)
-    split = lesson.split._replace(
-        train_N=lesson.split.train_N[lesson.judged], test_N=lesson.split.test_N[lesson.judged]
-    )
+    held = lesson.held.thinned(MOST_PIXELS_PER_CLASS, config.seed)
     run.progress(1, "Judging what was held out")
-    counts_KK = _held_out(lesson, network, labels, split, device, run)
-    folds = polygon_folds(labels, FOLDS, config.seed)
+    counts_KK = _held_out(lesson, network, held, device, run)
+    folds = polygon_folds(held.learned, FOLDS, config.seed)
+    rows_N, columns_N = held.labels.rows_N, held.labels.columns_N
     results = {}
     for name, source in lesson.candidates.items():
-        features_ND = features_at(
-            source, lesson.statistics, lesson.raster, labels.rows_N, labels.columns_N, device, run.check
-        )
-        results[name] = judge(features_ND, labels, folds.fold_N, split, config.learning.balanced, run)
+        features_ND = features_at(source, lesson.statistics, lesson.raster, rows_N, columns_N, device, run.check)
+        results[name] = judge(features_ND, held, folds.fold_N, config.learning.balanced, run)
     baselines = {name: _score(result.counts_KK) for name, result in results.items()}
     sentence = say(_score(counts_KK), baselines, config.head.name)
     run.note(sentence)
     return {
         "chosen": lesson.chosen,
         "sentence": sentence,
-        "split": " ".join(split.sentences),
+        "split": " ".join(held.sentences),
         "mean_iou_polygons": {name: _by_polygons(result) for name, result in results.items()},
         "mean_iou_blocks": {config.head.name: _score(counts_KK), **baselines},
-        **block_scores(counts_KK, labels),
+        **block_scores(counts_KK, held.labels),
     }
 
 
 def _held_out(
-    lesson: Lesson, network: DecoderNetwork, labels: Labels, split: Split, device: str, run: Run
+    lesson: Lesson, network: DecoderNetwork, held: HeldOut, device: str, run: Run
 ) -> NDArray[np.int64] | None:
     """Count what is said of the pixels that were held out; None where there are none."""
-    if not split.test_N.any():
+    test_N = held.splits[0].test_N
+    if not test_N.any():
         return None
-    test = only(labels, np.flatnonzero(split.test_N))
+    test = only(held.labels, test_N)
     logits_NK = outputs_at(network, lesson.raster, test.rows_N, test.columns_N, device, run.check)
-    return confusion(test.class_N, logits_NK.argmax(axis=1), len(labels.names))
+    return confusion(test.class_N, logits_NK.argmax(axis=1), len(test.names))
 
 
 def say(score: float | None, baselines: dict[str, float | None], head: str) -> str:
@@ -204,7 +209,7 @@ def say(score: float | None, baselines: dict[str, float | None], head: str) -> s
         return "Nothing was held out, so there is no score. Draw more polygons."
     figures = ", ".join(f"{TITLES[name]} {value:.2f}" for name, value in sorted(known.items(), key=lambda s: -s[1]))
     title = {"upernet": "UPerNet", "dpt": "DPT"}.get(head, head)
-    sentence = f"Mean IoU on held-out blocks: {title} {score:.2f}; the linear head on {figures}."
+    sentence = f"Mean IoU on what was held out: {title} {score:.2f}; the linear head on {figures}."
     best = max(known, key=lambda name: known[name])
     if known[best] > score:
         sentence += f" For these classes the linear head on {TITLES[best]} does better: choose it under 'Head'."

@@ -12,19 +12,21 @@ from rsfm.errors import UserError
 from rsfm.jobs.finetune import FinetuneConfig
 from rsfm.jobs.finetune_scenes import FinetuneScenesConfig
 from rsfm.model_file import Card, ClassName, Model
-from rsfm.raster.blocks import Split, polygon_folds, split_blocks, write_split
+from rsfm.raster.blocks import Split, polygon_folds, write_split
 from rsfm.raster.collection_source import open_source
 from rsfm.raster.footprint import footprint
 from rsfm.raster.grid import Grid
 from rsfm.raster.in_units import in_units
 from rsfm.raster.labels import Labels, read_labels
 from rsfm.raster.object_labels import LabelledObjects
+from rsfm.raster.own_validation import read_validation
 from rsfm.raster.reader import Raster, open_raster
 from rsfm.raster.statistics import Statistics, band_statistics
 from rsfm.runs import Run
 from rsfm.source import Source
 from rsfm.sources.encoded import Encoded
 from rsfm.training.candidates import features_at, make_candidates
+from rsfm.training.holding_out import HeldOut, Rule, hold_out, only
 from rsfm.training.linear_fit import LinearFit, Validated, cross_validate, fit, thin
 from rsfm.training.scores import accuracy, class_scores, confusion, mean_iou
 
@@ -40,7 +42,7 @@ TITLES = {
 
 
 class Result(NamedTuple):
-    """What one feature source is worth: by cross-validation over polygons, and on the held-out blocks."""
+    """What one feature source is worth: by cross-validation over polygons, and on what was held out."""
 
     validated: Validated | None
     counts_KK: NDArray[np.int64] | None
@@ -53,25 +55,48 @@ def finetune(config: FinetuneConfig, run: Run) -> dict[str, Any]:
     pretrained = load_pretrained(config)
     with open_as_read(config, pretrained) as raster:
         labels = read_labels(config.labels, config.class_field, raster)
-        labels = only(labels, thin(labels.class_N, labels.polygon_N, MOST_PIXELS_PER_CLASS, config.seed))
         for note in labels.notes:
             run.warning(note)
+        held = hold_out(_thinned(labels, config.seed), raster.grid, rule_of(config, labels, raster, run, thins=True))
         statistics = pretrained.card.statistics if pretrained else raster_statistics(raster, config.seed)
-        folds = polygon_folds(labels, FOLDS, config.seed)
-        split = split_blocks(labels, raster.grid, config.block, config.seed)
+        folds = polygon_folds(held.learned, FOLDS, config.seed)
         candidates = make_candidates(raster, statistics, pretrained, config.seed)
         results = {}
         for number, (name, source) in enumerate(candidates.items()):
             run.progress(number / len(candidates), f"Features: {TITLES[name]}")
-            features_ND = features_at(source, statistics, raster, labels.rows_N, labels.columns_N, device, run.check)
-            results[name] = judge(features_ND, labels, folds.fold_N, split, config.head.balanced, run)
+            rows_N, columns_N = held.labels.rows_N, held.labels.columns_N
+            features_ND = features_at(source, statistics, raster, rows_N, columns_N, device, run.check)
+            results[name] = judge(features_ND, held, folds.fold_N, config.head.balanced, run)
         chosen, sentence = choose(results, config.features)
         sentence = " ".join([sentence, *folds.sentences])
         run.warning(sentence) if folds.fold_N is None else run.note(sentence)
         card = make_card(config, raster, statistics, labels, pretrained, candidates[chosen], chosen)
         _save(card, candidates[chosen], results[chosen].fitted, run)
-        report_split(split, raster.grid, run)
-    return _summary(results, labels, split, chosen, sentence)
+        report_split(held.splits[0], raster.grid, run)
+    return _summary(results, held, chosen, sentence)
+
+
+def rule_of(config: FinetuneConfig, labels: Labels, raster: Raster, run: Run, thins: bool = False) -> Rule:
+    """Read the polygons to judge by, if there are any.
+
+    Args:
+        labels: what is learned from, with all its pixels.
+        thins: keep at most so many pixels of each class.
+
+    Raises:
+        UserError: nothing can be judged by them.
+    """
+    validation = None
+    if config.validation is not None:
+        others = read_validation(config.validation, config.class_field, raster, labels)
+        for note in others.notes:
+            run.warning(note)
+        validation = config.validation, _thinned(others, config.seed) if thins else others
+    return Rule(validation, config.block, config.folds, config.seed)
+
+
+def _thinned(labels: Labels, seed: int) -> Labels:
+    return only(labels, thin(labels.class_N, labels.polygon_N, MOST_PIXELS_PER_CLASS, seed))
 
 
 def choose(results: dict[str, Result], wanted: str) -> tuple[str, str]:
@@ -102,36 +127,26 @@ def choose(results: dict[str, Result], wanted: str) -> tuple[str, str]:
     return best, sentence
 
 
-def judge(
-    features_ND: NDArray[Any],
-    labels: Labels,
-    fold_N: NDArray[Any] | None,
-    split: Split,
-    balanced: bool,
-    run: Run,
-) -> Result:
-    """Fit the linear head on features, judge it by polygons and by blocks, and fit it once more on all of them."""
-    classes, class_N = len(labels.names), labels.class_N
+def judge(features_ND: NDArray[Any], held: HeldOut, fold_N: NDArray[Any] | None, balanced: bool, run: Run) -> Result:
+    """Fit the linear head on features, judge it by polygons and by what is held out, and fit it on all to learn from.
+
+    Args:
+        fold_N: of the pixels that may be learned from; None when they cannot be judged by polygons.
+    """
+    classes, class_N = len(held.labels.names), held.labels.class_N
+    own_ND, own_N = features_ND[held.learn_N], class_N[held.learn_N]
     validated = None
     if fold_N is not None:
-        validated = cross_validate(features_ND, class_N, fold_N, classes, balanced)
+        validated = cross_validate(own_ND, own_N, fold_N, classes, balanced)
     penalty = validated.penalty if validated else DEFAULT_PENALTY
-    run.check()
     counts_KK = None
-    if split.test_N.any() and len(np.unique(class_N[split.train_N])) > 1:
-        held_out = fit(features_ND[split.train_N], class_N[split.train_N], classes, penalty, balanced)
-        counts_KK = confusion(class_N[split.test_N], held_out.predict(features_ND[split.test_N]), classes)
-    return Result(validated, counts_KK, fit(features_ND, class_N, classes, penalty, balanced))
-
-
-def only(labels: Labels, kept: NDArray[Any]) -> Labels:
-    """Return some of the labelled pixels."""
-    return labels._replace(
-        rows_N=labels.rows_N[kept],
-        columns_N=labels.columns_N[kept],
-        class_N=labels.class_N[kept],
-        polygon_N=labels.polygon_N[kept],
-    )
+    for train_N, test_N in ((split.train_N, split.test_N) for split in held.splits):
+        run.check()
+        if test_N.any() and len(np.unique(class_N[train_N])) > 1:
+            fitted = fit(features_ND[train_N], class_N[train_N], classes, penalty, balanced)
+            found_KK = confusion(class_N[test_N], fitted.predict(features_ND[test_N]), classes)
+            counts_KK = found_KK if counts_KK is None else counts_KK + found_KK
+    return Result(validated, counts_KK, fit(own_ND, own_N, classes, penalty, balanced))
 
 
 def raster_statistics(raster: Raster, seed: int) -> Statistics:
@@ -244,12 +259,12 @@ def report_split(split: Split, grid: Grid, run: Run) -> None:
     run.output("split", path, "Blocks held out for the scores")
 
 
-def _summary(results: dict[str, Result], labels: Labels, split: Split, chosen: str, sentence: str) -> dict[str, Any]:
+def _summary(results: dict[str, Result], held: HeldOut, chosen: str, sentence: str) -> dict[str, Any]:
     counts_KK = results[chosen].counts_KK
     return {
         "chosen": chosen,
         "sentence": sentence,
-        "split": " ".join(split.sentences),
+        "split": " ".join(held.sentences),
         "mean_iou_polygons": {
             name: None if result.validated is None else round(result.validated.mean_iou, 4)
             for name, result in results.items()
@@ -258,7 +273,7 @@ def _summary(results: dict[str, Result], labels: Labels, split: Split, chosen: s
             name: None if result.counts_KK is None else round(mean_iou(result.counts_KK), 4)
             for name, result in results.items()
         },
-        **block_scores(counts_KK, labels),
+        **block_scores(counts_KK, held.labels),
     }
 
 

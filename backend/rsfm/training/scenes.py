@@ -3,6 +3,7 @@
 Shape letters: N objects, D features, K classes.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from rsfm.jobs.finetune_scenes import FinetuneScenesConfig
 from rsfm.model_file import Card, Model, Objects
 from rsfm.object_pooling import pool_all
 from rsfm.pooled_network import object_features, pooling_network
-from rsfm.raster.blocks import Split, polygon_folds, split_blocks
+from rsfm.raster.blocks import Split, polygon_folds
 from rsfm.raster.grid import Grid
 from rsfm.raster.labels import Labels
 from rsfm.raster.object_labels import LabelledObjects, read_labelled_objects, without
@@ -38,6 +39,7 @@ from rsfm.training.finetuning import (
     raster_statistics,
     report_split,
 )
+from rsfm.training.holding_out import Rule, hold_out
 from rsfm.training.linear_fit import cross_validate, fit
 from rsfm.training.scores import ClassScore, accuracy, class_scores, confusion, mean_iou
 
@@ -74,9 +76,9 @@ def finetune_scenes(config: FinetuneScenesConfig, run: Run) -> dict[str, Any]:
             run.warning(note)
         labels = as_labels(labelled, raster.grid)
         folds = polygon_folds(labels, FOLDS, config.seed)
-        split = split_blocks(labels, raster.grid, config.block, config.seed, gap=0)
+        splits = hold_out(labels, raster.grid, Rule(None, config.block, config.folds, config.seed), gap=0).splits
         judged = {
-            name: _judge(found.take(valid_N), labelled, folds.fold_N, split, config, run)
+            name: _judge(found.take(valid_N), labelled, folds.fold_N, splits, config, run)
             for name, found in pooled.items()
         }
         chosen, sentence = choose({name: each.result for name, each in judged.items()}, config.features)
@@ -86,8 +88,8 @@ def finetune_scenes(config: FinetuneScenesConfig, run: Run) -> dict[str, Any]:
         tile = config.tile if labelled.points else 0.0
         card = card.model_copy(update={"objects": Objects(spread=judged[chosen].spread, tile=tile)})
         _save(card, candidates[chosen], judged[chosen].result, run)
-        report_split(split, raster.grid, run)
-    return _summary(judged, labelled, split, chosen, sentence)
+        report_split(splits[0], raster.grid, run)
+    return _summary(judged, labelled, splits[0], chosen, sentence)
 
 
 def as_labels(labelled: LabelledObjects, grid: Grid) -> Labels:
@@ -103,7 +105,7 @@ def _judge(
     pooled: Pooled,
     labelled: LabelledObjects,
     fold_N: NDArray[Any] | None,
-    split: Split,
+    splits: Sequence[Split],
     config: FinetuneScenesConfig,
     run: Run,
 ) -> Judged:
@@ -111,7 +113,7 @@ def _judge(
     best: Judged | None = None
     for spread in (False, True) if fold_N is not None else (False,):
         run.check()
-        judged = _judge_features(object_features(pooled, spread), labelled, fold_N, split, config, spread)
+        judged = _judge_features(object_features(pooled, spread), labelled, fold_N, splits, config, spread)
         if best is None or _score(judged) > _score(best):
             best = judged
     assert best is not None  # noqa: S101  the mean was judged
@@ -126,7 +128,7 @@ def _judge_features(
     features_ND: NDArray[np.float32],
     labelled: LabelledObjects,
     fold_N: NDArray[Any] | None,
-    split: Split,
+    splits: Sequence[Split],
     config: FinetuneScenesConfig,
     spread: bool,
 ) -> Judged:
@@ -139,8 +141,10 @@ def _judge_features(
         folds_KK = np.zeros((classes, classes), np.int64)
         for fold in np.unique(fold_N):
             folds_KK += _held_out(features_ND, class_N, fold_N != fold, fold_N == fold, classes, penalty, balanced)
-    if split.test_N.any() and len(np.unique(class_N[split.train_N])) > 1:
-        counts_KK = _held_out(features_ND, class_N, split.train_N, split.test_N, classes, penalty, balanced)
+    for train_N, test_N in ((split.train_N, split.test_N) for split in splits):
+        if test_N.any() and len(np.unique(class_N[train_N])) > 1:
+            found_KK = _held_out(features_ND, class_N, train_N, test_N, classes, penalty, balanced)
+            counts_KK = found_KK if counts_KK is None else counts_KK + found_KK
     return Judged(Result(validated, counts_KK, fit(features_ND, class_N, classes, penalty, balanced)), spread, folds_KK)
 
 
