@@ -95,6 +95,15 @@ def test_fields_that_were_not_taught_get_their_class(work):
     assert [each.name for each in card.classes] == list(KINDS)
 
 
+def test_in_turns_every_block_is_held_out_once(work):
+    labels = write(work["folder"] / "half.gpkg", work["fields"][::2])
+    model, result = teach(work, "turns", labels, folds=4)
+    assert "dealt into 4 parts, and each was held out once" in result["split"]
+    parts = pyogrio.raw.read(model.parent / "split.gpkg")[3][0]
+    assert set(parts) == {"turn 1", "turn 2", "turn 3", "turn 4"}
+    assert result["accuracy_blocks"][result["chosen"]] > 0.8
+
+
 def test_spread_tells_stripes_apart_where_the_mean_of_pixels_cannot(work):
     calm_or_striped = [field for field in work["fields"] if field[1] != "bright"]
     labels = write(work["folder"] / "two.gpkg", calm_or_striped)
