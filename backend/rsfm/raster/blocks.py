@@ -202,17 +202,23 @@ def say_split(
         told.append(f"The scores come from blocks of {block_px * grid.gsd:.4g} m that were held out.")
     if turns:
         told.append(f"They were dealt into {turns} parts, and each was held out once.")
-    if kept_gap < gap:
-        told.append(
-            f"The gap between training and test is {kept_gap} px instead of {gap} px, because the polygons of a class "
-            "lie close together; scores may flatter."
-        )
+    told += say_gap(gap, kept_gap)
     told += [
         f"'{name}' has one polygon: it is learnt from and cannot be judged. Draw two more elsewhere."
         for name, count in zip(labels.names, labels.polygons, strict=True)
         if count == 1
     ]
     return tuple(told)
+
+
+def say_gap(gap: int, kept_gap: int) -> list[str]:
+    """Say that the gap had to be made smaller, if it had."""
+    if kept_gap == gap:
+        return []
+    return [
+        f"The gap between training and test is {kept_gap} px instead of {gap} px, because the polygons of a class "
+        "lie close together; scores may flatter."
+    ]
 
 
 def _corners(window: Window) -> list[tuple[int, int]]:

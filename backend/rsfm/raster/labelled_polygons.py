@@ -85,10 +85,15 @@ def asked_side(labels: Labels, grid: Grid, block_m: float) -> int:
     return min(max(asked, 1), max(grid.height, grid.width))
 
 
+def gaps(gap: int) -> list[int]:
+    """Return the gaps to try, each half of the one before, the last 0."""
+    return [gap >> step for step in range(gap.bit_length() + 1)]
+
+
 def attempts(polygons: Polygons, grid: Grid, asked: int, gap: int) -> Iterator[tuple[int, int, Indices]]:
     """Give gap, side of blocks and the block of each polygon: smaller blocks first, at the end 0, every polygon on its
     own; then a smaller gap."""
-    for kept_gap in [gap] + [gap >> step for step in range(1, gap.bit_length() + 1)]:
+    for kept_gap in gaps(gap):
         for block_px in [asked >> step for step in range(asked.bit_length() + 1)]:
             yield kept_gap, block_px, _groups(polygons, block_px, grid)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from rsfm.errors import UserError
-from rsfm.raster.blocks import GAP, Split, draw_blocks
+from rsfm.raster.blocks import GAP, Split, draw_blocks, say_gap
 from rsfm.raster.grid import Grid
 from rsfm.raster.label_file import Parameters, split_source
-from rsfm.raster.labelled_polygons import in_gap, measure
+from rsfm.raster.labelled_polygons import gaps, in_gap, measure
 from rsfm.raster.labels import Labels, read_labels
 from rsfm.raster.reader import Raster
 
@@ -80,7 +80,7 @@ def split_by(labels: Labels, others: Labels, path: str, grid: Grid, gap: int = G
     polygons = measure(joined, gap)
     train_P = np.arange(len(polygons.class_P)) < len(np.unique(labels.polygon_N))
     wanted = np.unique(others.class_N)
-    for kept_gap in [gap] + [gap >> step for step in range(1, gap.bit_length() + 1)]:
+    for kept_gap in gaps(gap):
         test_N = ~train_N & ~in_gap(polygons, train_P, kept_gap, len(polygon_N))
         if np.isin(wanted, joined.class_N[test_N]).all():
             break
@@ -92,11 +92,7 @@ def split_by(labels: Labels, others: Labels, path: str, grid: Grid, gap: int = G
 def _say(labels: Labels, others: Labels, name: str, gap: int, kept_gap: int) -> tuple[str, ...]:
     count = len(np.unique(others.polygon_N))
     told = [f"The scores come from the {count} polygon{'s' if count > 1 else ''} of '{name}', your own."]
-    if kept_gap < gap:
-        told.append(
-            f"The gap between training and test is {kept_gap} px instead of {gap} px, because the polygons of a class "
-            "lie close together; scores may flatter."
-        )
+    told += say_gap(gap, kept_gap)
     told += [
         f"'{each}' has no pixel in '{name}' and cannot be judged."
         for value, each in enumerate(labels.names)
